@@ -1,0 +1,67 @@
+# `make run` and `make test` are all that a fresh machine needs; both set up what they use, once.
+
+PYTHON ?= python3
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+BIN := .venv/bin
+# The environment is whole as it comes from its lock (nvidia-pytriton asks for a NumPy that is not in it), hence --no-deps.
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode
+
+.PHONY: run test setup setup-test lint format lock bench clean
+
+run: setup
+	$(BIN)/trilha run flights
+
+test: setup-test
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup
+
+setup: .venv/installed .venv/project
+setup-test: .venv/installed-dev .venv/project
+
+lint: setup-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup-test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup-test
+	$(BIN)/python benchmarks/report.py
+
+# Stops the services first: their processes would outlive their state.
+clean:
+	-$(BIN)/trilha down
+	rm -rf .venv .trilha
+
+.venv/uv: requirements-setup.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14))' || \
+	  { echo "error: $$($(PYTHON) --version) at $$(command -v $(PYTHON)); accepted: Python 3.11 to 3.13;" \
+	         "next: install one, then: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "error: $(PYTHON) cannot make environments; next: apt-get install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-setup.lock
+	@touch $@
+
+.venv/installed: requirements.lock .venv/uv
+	$(INSTALL) --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/installed-dev: requirements-dev.lock .venv/uv
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@ .venv/installed
+
+# The project itself, as an editable install: the folders here are what runs.
+.venv/project: pyproject.toml .venv/uv
+	$(INSTALL) --no-build-isolation --no-index --editable .
+	@$(BIN)/python -m compileall -q components flows
+	@touch $@
+
+# Locks are made on purpose, never on the way: the same versions everywhere, with hashes, naming no registry.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: .venv/uv
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) pyproject.toml --group dev --all-extras --constraint requirements.lock --output-file requirements-dev.lock
+	printf 'uv\nhatchling\neditables\n' | $(COMPILE) - --output-file requirements-setup.lock

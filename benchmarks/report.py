@@ -1,0 +1,142 @@
+"""What every benchmark has in common: interleaved runs, ratios pair by pair, one row a question.
+
+A benchmark is a program in this folder that ends with `report([...])`. `python benchmarks/NAME.py` prints its rows;
+`python benchmarks/report.py` runs every program and writes the table into `docs/reference/benchmarks.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question and its answer. `ratio` is ours to the limit's or the peer's, the median over interleaved pairs."""
+
+    question: str
+    ours: str
+    limit: str
+    """What is physically possible, or the bare thing without Trilha, measured in the same rounds."""
+    ratio: float
+    goal: str
+    met: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of a program: seconds by the wall, seconds of CPU, peak memory in MiB (the largest process)."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def measure(command: Sequence[str], **options: object) -> Sample:
+    """Run a program to its end, output dropped.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; its output is in the error.
+    """
+    program = (
+        "import resource, subprocess, sys, time\n"
+        "clock = time.perf_counter()\n"
+        "done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)\n"
+        "wall, used = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "sys.stderr.buffer.write(done.stdout)\n"
+        "print(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)\n"
+        "sys.exit(done.returncode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program, *command], capture_output=True, text=True, check=False, **options
+    )  # type: ignore[call-overload]  # options are subprocess.run's own
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, list(command), done.stdout, done.stderr)
+    return Sample(*map(float, done.stdout.split()))
+
+
+def interleave(runs: Mapping[str, Callable[[], Sample]], rounds: int = 5) -> dict[str, list[Sample]]:
+    """Every candidate in turn, round after round, after one round that does not count."""
+    samples: dict[str, list[Sample]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            sample = run()
+            if number:
+                samples[name].append(sample)
+    return samples
+
+
+def median(samples: Sequence[Sample], what: str = "wall") -> float:
+    """The median of one figure."""
+    return statistics.median(getattr(sample, what) for sample in samples)
+
+
+def ratio(ours: Sequence[Sample], theirs: Sequence[Sample], what: str = "wall") -> float:
+    """The median of ours to theirs, pair by pair."""
+    pairs = zip(ours, theirs, strict=True)
+    return statistics.median(getattr(left, what) / getattr(right, what) for left, right in pairs)
+
+
+def report(rows: Sequence[Row]) -> None:
+    """Print rows: as a table, or as JSON with `--json`."""
+    if "--json" in sys.argv:
+        print(json.dumps([asdict(row) for row in rows]))
+    else:
+        print("\n".join(_table([asdict(row) for row in rows])))
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    lines = ["| question | Trilha | limit or peer | ratio | goal | met | note |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = (row["question"], row["ours"], row["limit"], f"{row['ratio']:.2f}", row["goal"])
+        lines.append(f"| {' | '.join(map(str, cells))} | {'yes' if row['met'] else '**no**'} | {row['note']} |")
+    return lines
+
+
+def main() -> None:
+    """Run every benchmark, or those named, and write the page."""
+    programs = sorted(path for path in Path(__file__).parent.glob("*.py") if path != Path(__file__))
+    wanted = [path for path in programs if not sys.argv[1:] or path.stem in sys.argv[1:]]
+    rows: list[Mapping[str, object]] = []
+    for path in wanted:
+        clock = time.perf_counter()
+        print(f"{path.stem} ...", file=sys.stderr, flush=True)
+        command = [sys.executable, path, "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+        if done.returncode:
+            sys.exit(f"{path} failed with {done.returncode}")
+        rows += json.loads(done.stdout.strip().splitlines()[-1])
+        print(f"{path.stem} took {time.perf_counter() - clock:.0f} s", file=sys.stderr, flush=True)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, Python {platform.python_version()}"
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {machine}. Medians of interleaved runs after one more;",
+        "a ratio is taken pair by pair, so that a drift of the machine's speed does not count. The limit is the bare",
+        "thing without Trilha, measured in the same rounds.",
+        "",
+        *_table(rows),
+        "",
+    ]
+    if len(wanted) == len(programs):
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""Great Expectations: suites from YAML, run on one table each, with the rows that broke them, and a Data Docs page."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from components.config import Expectation
+from components.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_ROWS = 1000
+"""Offending rows collected for one expectation; its count is of all."""
+EXAMPLES, LONGEST = 3, 200
+"""Values that an error shows, and characters of one text."""
+
+_NOT_USED = ("azure", "boto3", "botocore", "google.cloud", "google.oauth2", "rfc3987_syntax")
+"""SDKs of clouds, and a grammar of internationalized URLs that `jsonschema` compiles if it can."""
+
+_one_context = threading.Lock()
+"""Great Expectations keeps one context a process in a global."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one expectation; `rows` are the first offending positions in the table, from 0."""
+
+    expectation: Expectation
+    column: str | None
+    success: bool
+    unexpected: int
+    expected: str
+    observed: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One table's outcomes in the order of its expectations, and Great Expectations' own result."""
+
+    outcomes: tuple[Outcome, ...]
+    result: Any
+
+
+def suites(expectations: Mapping[str, Sequence[Expectation]]) -> dict[str, Any]:
+    """Table -> Great Expectations' suite.
+
+    Raises:
+        ConfigError: a type or an argument that Great Expectations does not have; names table and place in the list.
+    """
+    with _one_context:
+        _context()
+        return {table: _suite(table, listed) for table, listed in expectations.items()}
+
+
+def check(table: str, suite: Any, expectations: Sequence[Expectation], rows: pa.Table) -> Verdict:
+    """Run one table's suite on its rows."""
+    frame = rows.to_pandas(date_as_object=False)
+    with _one_context:
+        asset = _context().data_sources.add_pandas("store").add_dataframe_asset(table)
+        batch = asset.add_batch_definition_whole_dataframe("commit").get_batch({"dataframe": frame})
+        result = batch.validate(
+            suite, result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False}
+        )
+    outcomes: dict[int, Outcome] = {}
+    for found in result.results:
+        found.result = _plain(found.result)
+        order = found.expectation_config.meta.pop("order")
+        outcomes[order] = _outcome(expectations[order], found)
+        if "unexpected_index_list" in found.result:
+            del found.result["unexpected_index_list"][MAX_ROWS:]
+    return Verdict(tuple(outcomes[order] for order in sorted(outcomes)), result)
+
+
+def page(verdicts: Sequence[Verdict]) -> str:
+    """The sections of the Data Docs pages of `verdicts`, as Great Expectations renders them: the inside of a page."""
+    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view.view import DefaultJinjaSectionView
+
+    sections = [
+        section for verdict in verdicts for section in ValidationResultsPageRenderer().render(verdict.result).sections
+    ]
+    view = DefaultJinjaSectionView()
+    return "\n".join(
+        view.render({"section": section.to_json_dict(), "section_loop": {"index": index}})
+        for index, section in enumerate(sections, 1)
+    )
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _context() -> Any:
+    """A fresh context in memory that sends nothing anywhere and draws no progress bars."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    with _quick_import():
+        import great_expectations as gx
+        from great_expectations.data_context.types import base
+
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # what it would say is in its results
+    config = base.DataContextConfig(
+        analytics_enabled=False,
+        progress_bars=base.ProgressBarsConfig(globally=False),
+        store_backend_defaults=base.InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
+
+
+@contextmanager
+def _quick_import() -> Iterator[None]:
+    """The first time, without optional packages that nothing here uses: they are a third of its 6 seconds."""
+    first = "great_expectations" not in sys.modules
+    absent = [name for name in _NOT_USED if name not in sys.modules] if first else []
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is Python's way to say: not to be imported
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+def _suite(table: str, expectations: Sequence[Expectation]) -> Any:
+    import great_expectations as gx
+
+    suite = gx.ExpectationSuite(name=table)
+    for order, expectation in enumerate(expectations):
+        suite.expectations.append(_expectation(f"expectations.yaml: tables.{table}[{order}]", expectation, order))
+    return suite
+
+
+def _expectation(where: str, expectation: Expectation, order: int) -> Any:
+    from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.expectations.metadata_types import FailureSeverity
+    from great_expectations.expectations.registry import list_registered_expectation_implementations
+
+    given = ExpectationConfiguration(
+        type=expectation.type,
+        kwargs=dict(expectation.kwargs),
+        severity=FailureSeverity(expectation.severity),
+        notes=expectation.notes or None,
+        meta={"order": order},
+    )
+    try:
+        return given.to_domain_obj()
+    except ExpectationNotFoundError as error:
+        known = sorted(list_registered_expectation_implementations())
+        close = difflib.get_close_matches(expectation.type, known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ConfigError(
+            f"{where}: no expectation {expectation.type!r}{hint}",
+            accepted=", ".join(difflib.get_close_matches(expectation.type, known, n=5, cutoff=0)),
+            next_step="correct the name",
+            details="\n".join(known),
+        ) from error
+    except (ValueError, TypeError) as error:  # pydantic's errors are ValueErrors
+        faults = error.errors() if hasattr(error, "errors") else []
+        problem = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in faults[:3]) or str(error)
+        raise ConfigError(
+            f"{where}: {expectation.type}: {problem}",
+            accepted=", ".join(_arguments(expectation.type)),
+            next_step="correct its kwargs",
+            details=str(error),
+        ) from error
+
+
+def _arguments(type_: str) -> list[str]:
+    """The arguments of an expectation that are its own."""
+    from great_expectations.expectations.expectation import Expectation as Base
+    from great_expectations.expectations.registry import get_expectation_impl
+
+    return [name for name in get_expectation_impl(type_).__fields__ if name not in Base.__fields__]
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    """`result` as plain JSON types: the renderer fails on NumPy 2's own numbers."""
+    from great_expectations.util import convert_to_json_serializable
+
+    plain: dict[str, Any] = json.loads(json.dumps(convert_to_json_serializable(result or {})))
+    return plain
+
+
+def _outcome(expectation: Expectation, found: Any) -> Outcome:
+    column = expectation.kwargs.get("column")
+    rows = found.result.get("unexpected_index_list") or []
+    return Outcome(
+        expectation=expectation,
+        column=column if isinstance(column, str) else _columns(expectation),
+        success=bool(found.success),
+        unexpected=int(found.result.get("unexpected_count") or 0),
+        expected=_expected(expectation),
+        observed=_raised(found.exception_info) or _observed(found.result),
+        rows=tuple(rows[:MAX_ROWS]),
+    )
+
+
+def _columns(expectation: Expectation) -> str | None:
+    """The columns of an expectation on more than one."""
+    kwargs = expectation.kwargs
+    listed = kwargs.get("column_list") or [kwargs[name] for name in ("column_A", "column_B") if name in kwargs]
+    return ", ".join(map(str, listed)) if isinstance(listed, list) and listed else None
+
+
+def _expected(expectation: Expectation) -> str:
+    """The arguments of an expectation, other than the columns that it is on."""
+    columns = ("column", "column_list", "column_A", "column_B", "condition_parser")
+    return ", ".join(f"{name} {_short(value)}" for name, value in expectation.kwargs.items() if name not in columns)
+
+
+def _raised(info: Mapping[str, Any]) -> str:
+    """What went wrong while it ran (the column is not there, say): one text, or one a metric."""
+    raised = [info] if "raised_exception" in info else list(info.values())
+    messages = [str(one["exception_message"]) for one in raised if one.get("raised_exception")]
+    return messages[0].splitlines()[0] if messages and messages[0] else ""
+
+
+def _observed(result: Mapping[str, Any]) -> str:
+    """What was found, in words."""
+    if "element_count" in result and "unexpected_count" in result:
+        count, of = result["unexpected_count"], result["element_count"]
+        values = [_short(value) for value in result.get("partial_unexpected_list", []) if value is not None]
+        examples = ", ".join(list(dict.fromkeys(values))[:EXAMPLES])
+        return f"{count:,} of {of:,} rows" + (f": {examples}" if examples else "")
+    details = result.get("details")
+    found = details.get("mismatched") if isinstance(details, dict) else None
+    found = found or result.get("observed_value", result.get("partial_unexpected_list"))
+    return "" if found is None else _short(found)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

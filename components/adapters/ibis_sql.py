@@ -1,0 +1,59 @@
+"""SQL on the profile's engine, through Ibis: written in DuckDB's dialect, transpiled where the engine is another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ibis
+    import pyarrow as pa
+
+DIALECT = "duckdb"
+
+
+def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source: str) -> pa.Table:
+    """The rows that `sql` yields over `tables`.
+
+    Args:
+        url: Ibis' URL of the engine.
+        tables: name -> its Parquet files, whatever their suffix.
+        sql: one query in DuckDB's dialect.
+        source: what an error calls the query.
+
+    Raises:
+        ConfigError: the engine does not accept the query; its own words are in the error.
+    """
+    import ibis
+    import sqlglot
+
+    connection = ibis.connect(url)
+    try:
+        _make_repeatable(connection)
+        for name, files in tables.items():
+            connection.read_parquet([str(file) for file in files], table_name=name)
+        try:
+            if len(list(filter(None, sqlglot.parse(sql, read=DIALECT)))) != 1:
+                raise ValueError("not exactly one statement")  # noqa: TRY301  # joins what the engine would refuse
+            return connection.sql(sql, dialect=DIALECT).to_pyarrow()
+        except Exception as error:  # engines share no class of errors, and all that can fail here is the query
+            words = re.sub(r"\x1b\[\d+m", "", str(error)).strip()  # sqlglot underlines for terminals
+            raise ConfigError(
+                f"{source}: {words.splitlines()[0]}",
+                accepted=f"one query over the tables {', '.join(sorted(tables))}",
+                next_step=f"correct {source}",
+                details=words,
+            ) from error
+    finally:
+        connection.disconnect()
+
+
+def _make_repeatable(connection: ibis.BaseBackend) -> None:
+    """The same rows on every machine: one thread, since the sum of floats depends on the order, and times in UTC."""
+    if connection.name == "duckdb":
+        connection.raw_sql("set threads = 1")
+        connection.raw_sql("set TimeZone = 'UTC'")

@@ -1,0 +1,320 @@
+"""The data store on a lakeFS server, through the official `lakefs` SDK. How commits land: `lakefs_landing`.
+
+lakeFS' own garbage collection may take the bytes of a commit that it still names. So `has` asks for a byte of every
+object that is not staged on this machine already.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import wraps
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar, cast
+
+import lakefs
+from lakefs.client import Client
+from lakefs.exceptions import (
+    BadRequestException,
+    ConflictException,
+    NotFoundException,
+    ServerException,
+    api_exception_handler,
+)
+from lakefs.models import Commit, ObjectInfo
+from lakefs.object import StoredObject
+from lakefs_sdk.models.revert_creation import RevertCreation
+
+from components.adapters.lakefs_landing import HOOK_PATH, Landing
+from components.adapters.lakefs_terms import border, decoded, encoded, to_entry, to_metadata, to_revision, words
+from components.adapters.object_folder import ObjectFolder
+from components.adapters.store_rules import MAIN, check_edits, check_name, check_new_ref, conflict, tree_digest
+from components.errors import ConfigError, ConflictError, NotFoundError
+from components.ports import Change, Entry, Revision
+
+if TYPE_CHECKING:
+    from components.config import LakeFSStore as Settings
+    from components.workspace import Workspace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+REQUESTS = 4
+"""Objects on their way at the same time."""
+BATCH = 1000
+"""Paths that lakeFS deletes in one request."""
+
+
+def open_store(workspace: Workspace) -> LakeFSStore:
+    """The store at the profile's `store.url`, with the credentials in the environment.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    settings = cast("Settings", workspace.profile.store)
+    names = (settings.access_key_env, settings.secret_key_env)
+    for name in names:
+        if not os.environ.get(name):
+            raise ConfigError(
+                f"the environment variable {name} is not set",
+                accepted=f"a key of lakeFS at {settings.url}: its id in {names[0]}, its secret in {names[1]}",
+                next_step=f"export {name}=...",
+            )
+    client = Client(host=settings.url, username=os.environ[names[0]], password=os.environ[names[1]])
+    return LakeFSStore(settings, client, ObjectFolder(workspace.home / "lakefs"))
+
+
+def _at_border(method: Callable[Concatenate[LakeFSStore, P], R]) -> Callable[Concatenate[LakeFSStore, P], R]:
+    """Let a method raise our errors where the SDK raises its own."""
+
+    @wraps(method)
+    def inside(self: LakeFSStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with border(self.url):
+            return method(self, *args, **kwargs)
+
+    return inside
+
+
+class LakeFSStore:
+    """A `DataStore` in one lakeFS repository, made where there is none.
+
+    Args:
+        settings: where the server and the repository are.
+        client: the SDK's client, with credentials.
+        cache: where objects are staged, once each, on this machine.
+    """
+
+    def __init__(self, settings: Settings, client: Client, cache: ObjectFolder) -> None:
+        self.url = settings.url
+        self._repo = lakefs.Repository(settings.repository, client)
+        self._revert_api = client.sdk_client.branches_api
+        self._landing = Landing(self._repo)
+        self._cache = cache
+        self._initialize(settings.namespace)
+
+    @_at_border
+    def _initialize(self, namespace: str) -> None:
+        try:
+            try:
+                _ = self._repo.properties  # asks the server
+            except NotFoundException:
+                self._repo.create(namespace, default_branch=MAIN, exist_ok=True)
+        except BadRequestException as error:
+            raise ConfigError(
+                f"lakeFS at {self.url} refuses the repository {self._repo.id!r}: {words(error)}",
+                accepted="a name of three or more of a-z, 0-9 and '-', and a storage namespace of its own",
+                next_step="correct store.repository and store.namespace in the profile",
+            ) from error
+        self._landing.install_hook()
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    @_at_border
+    def resolve(self, ref: str) -> Revision:
+        return to_revision(self._commit(ref))
+
+    @_at_border
+    def branches(self, prefix: str = "") -> list[str]:
+        return self._landing.branches(prefix)
+
+    @_at_border
+    def tags(self) -> dict[str, str]:
+        found = ((decoded(tag.id), tag) for tag in self._repo.tags())
+        return {name: tag.get_commit().id for name, tag in found if name}
+
+    @_at_border
+    def log(self, ref: str) -> Iterator[Revision]:
+        return self._log(self._commit(ref).id)
+
+    def _log(self, commit: str) -> Iterator[Revision]:
+        with border(self.url):
+            yield from map(to_revision, self._repo.ref(commit).log(first_parent=True))
+
+    @_at_border
+    def diff(self, left: str, right: str) -> list[Change]:
+        changes = self._repo.ref(self._commit(left).id).diff(self._commit(right).id, type="two_dot")
+        found = (
+            Change(change.path, cast("Literal['added', 'removed', 'changed']", change.type))
+            for change in changes
+            if change.path != HOOK_PATH
+        )
+        return sorted(found, key=lambda change: change.path)
+
+    @_at_border
+    def ls(self, ref: str, prefix: str = "") -> list[Entry]:
+        folder = f"{check_name(prefix.removesuffix('/'), 'prefix')}/" if prefix else ""
+        found = self._repo.ref(self._commit(ref).id).objects(prefix=folder)
+        entries = (to_entry(info) for info in found if isinstance(info, ObjectInfo) and info.path != HOOK_PATH)
+        return sorted(entries, key=lambda entry: entry.path)
+
+    @_at_border
+    def local(self, ref: str, path: str) -> Path:
+        stored = self._repo.ref(self._commit(ref).id).object(check_name(path, "path"))
+        try:
+            entry = to_entry(stored.stat())
+        except NotFoundException as error:
+            raise NotFoundError(f"no {path!r} in {ref!r}", next_step=f"trilha data ls {ref}") from error
+        if self._cache.holds(entry.sha256, entry.size):
+            return self._cache.path(entry.sha256)
+        try:
+            with stored.reader("rb") as source:
+                return self._cache.receive(entry, source)
+        except ServerException as error:
+            if error.status_code != HTTPStatus.GONE:
+                raise
+            raise NotFoundError(
+                f"the bytes of {path!r} in {ref!r} are gone", next_step="run the project again: they will be made anew"
+            ) from error
+
+    @_at_border
+    def has(self, ref: str) -> bool:
+        try:
+            commit = self._repo.ref(self._commit(ref).id)
+            entries = [entry for entry in self.ls(commit.id) if not self._cache.holds(entry.sha256, entry.size)]
+        except NotFoundError:
+            return False
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return all(pool.map(lambda entry: _readable(commit.object(entry.path)), entries))
+
+    def tree(self, ref: str) -> str:
+        return tree_digest(self.ls(ref))
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    @_at_border
+    def branch(self, name: str, source: str) -> None:
+        commit = self._commit(source).id
+        try:
+            self._landing.branch(check_new_ref(name, "branch")).create(commit)
+        except ConflictException as error:
+            _check_same(f"branch {name!r}", self._landing.head(name), commit, error)
+
+    @_at_border
+    def tag(self, name: str, ref: str) -> None:
+        commit = self._commit(ref).id
+        tag = self._repo.tag(encoded(check_new_ref(name, "tag")))
+        try:
+            tag.create(commit)
+        except ConflictException as error:
+            _check_same(f"tag {name!r}", tag.get_commit(), commit, error)
+
+    @_at_border
+    def delete_branch(self, name: str) -> None:
+        if check_name(name, "branch") == MAIN:
+            raise ConfigError(f"branch {MAIN!r} stays", accepted="any other branch")
+        with suppress(NotFoundException):
+            self._landing.branch(name).delete()
+
+    @_at_border
+    def commit(
+        self,
+        branch: str,
+        puts: Mapping[str, Path],
+        *,
+        deletes: Sequence[str] = (),
+        message: str,
+        metadata: Mapping[str, str],
+        key: str,
+        expected: str | None = None,
+        move: bool = False,
+    ) -> Revision:
+        check_edits(puts, deletes)
+        done = self._landing.done(branch, key, expected)
+        if done is None:
+            entries = self._cache.take(puts, move=move)
+            try:
+                with self._landing.scratch(branch, key) as scratch:
+                    self._upload(scratch, entries)
+                    self._delete(scratch, deletes, branch)
+                    self._landing.put_hook(scratch)
+                    scratch.commit(message, allow_empty=True)
+                    done = self._landing.land(
+                        scratch,
+                        branch,
+                        message=message,
+                        metadata=metadata,
+                        key=key,
+                        expected=expected,
+                        strategy="source-wins",  # the last writer of a path wins, as anywhere
+                    )
+            except NotFoundException:  # the hidden branch: another attempt under this key was first, and tidied up
+                done = self._landing.done(branch, key, expected)
+                if done is None:
+                    raise
+        self._landing.tidy_up(branch, key)
+        return done
+
+    def _upload(self, scratch: lakefs.Branch, entries: Sequence[Entry]) -> None:
+        def send(entry: Entry) -> None:
+            target = scratch.object(entry.path).writer("wb", metadata=to_metadata(entry))
+            with self._cache.path(entry.sha256).open("rb") as source, target:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            list(pool.map(send, entries))
+
+    def _delete(self, scratch: lakefs.Branch, paths: Sequence[str], branch: str) -> None:
+        for path in paths:
+            if not scratch.object(path).exists():
+                raise NotFoundError(f"no {path!r} to delete in {branch!r}", next_step=f"trilha data ls {branch}")
+        for start in range(0, len(paths), BATCH):
+            scratch.delete_objects(list(paths[start : start + BATCH]))
+
+    @_at_border
+    def merge(self, source: str, into: str, *, message: str, metadata: Mapping[str, str], key: str) -> Revision:
+        theirs = self._repo.ref(self._commit(source).id)
+        try:
+            return self._landing.land(theirs, into, message=message, metadata=metadata, key=key, squash=False)
+        except ConflictException as error:
+            changes = self._repo.ref(self._landing.head(into).id).diff(theirs, type="three_dot")
+            paths = [change.path for change in changes if change.type == "conflict"]
+            raise conflict(f"{source!r} and {into!r}", paths) from error
+
+    @_at_border
+    def revert(self, branch: str, ref: str, *, message: str, key: str) -> Revision:
+        undone = self._commit(ref)
+        if not undone.parents:
+            raise ConfigError(f"{ref!r} is the first commit", accepted="a commit that changed something")
+        done = self._landing.done(branch, key)
+        if done is not None:
+            return done
+        parent_number = 1 if len(undone.parents) > 1 else 0
+        order = RevertCreation(ref=undone.id, parent_number=parent_number, allow_empty=True)
+        try:
+            with self._landing.scratch(branch, key) as scratch:
+                with api_exception_handler():
+                    self._revert_api.revert_branch(self._repo.id, scratch.id, order)
+                return self._landing.land(scratch, branch, message=message, metadata={}, key=key)
+        except ConflictException as error:
+            before, now = undone.parents[0], self._landing.head(branch).id
+            pairs = ((before, undone.id), (undone.id, now), (before, now))
+            clash = set.intersection(*({change.path for change in self.diff(*pair)} for pair in pairs))
+            raise conflict(f"{ref!r} and a later commit on {branch!r}", sorted(clash)) from error
+
+    def _commit(self, ref: str) -> Commit:
+        try:
+            return self._repo.ref(encoded(check_name(ref, "ref"))).get_commit()
+        except NotFoundException as error:
+            raise NotFoundError(f"no branch, tag or commit {ref!r}", next_step="trilha data log") from error
+
+
+def _check_same(what: str, there: Commit, wanted: str, error: ConflictException) -> None:
+    if there.id != wanted:
+        raise ConflictError(
+            f"{what} is at {there.id[:12]}", accepted=wanted, next_step="choose another name"
+        ) from error
+
+
+def _readable(stored: StoredObject) -> bool:
+    try:
+        with stored.reader("rb") as source:
+            source.read(1)
+    except ServerException as error:
+        if error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+            return False
+        raise
+    return True

@@ -1,0 +1,142 @@
+"""A folder of read-only files named by their SHA-256, laid out as Git LFS does: `objects/aa/bb/<sha256>`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from components.errors import NotFoundError, UnavailableError
+from components.ports import Entry
+
+CHUNK = 1 << 20
+READ_ONLY = 0o444
+THREADS = 4
+ABANDONED = 3600.0
+"""Seconds without a write after which an unfinished file belongs to nobody."""
+
+
+class ObjectFolder:
+    """Files by content. One appears under its name whole, or not at all.
+
+    Args:
+        root: `objects/` and `tmp/` are made in it, on one file system.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._objects = root / "objects"
+        self._tmp = root / "tmp"
+
+    def path(self, sha256: str) -> Path:
+        """Where the object is, if it is there."""
+        return self._objects / sha256[:2] / sha256[2:4] / sha256
+
+    def holds(self, sha256: str, size: int) -> bool:
+        """Whether the object is there with its size in bytes; it is not read."""
+        try:
+            return self.path(sha256).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def take(self, files: Mapping[str, Path], *, move: bool) -> list[Entry]:
+        """Take files in: each is hashed while it is copied, or hashed and renamed.
+
+        Args:
+            files: path in the store -> local file.
+            move: the local files may be taken over; those on another file system are copied all the same.
+
+        Raises:
+            NotFoundError: a file does not exist.
+            UnavailableError: a file cannot be read, or the disk is full.
+        """
+        with self._drafts(len(files)) as drafts, ThreadPoolExecutor(THREADS) as pool:
+            ready = list(pool.map(_ready, files, files.values(), drafts, [move] * len(files)))
+            self._place(ready)
+        return [entry for entry, _ in ready]
+
+    def receive(self, entry: Entry, source: IO[bytes]) -> Path:
+        """Take in what `source` yields, which has to be the bytes of `entry`; returns where they are.
+
+        Raises:
+            UnavailableError: other bytes arrived.
+        """
+        with self._drafts(1) as (draft,):
+            with draft.open("xb") as target:
+                found = _pump(source, target)
+            if found != (entry.sha256, entry.size):
+                raise UnavailableError(
+                    f"{entry.path}: SHA-256 {found[0]} of {found[1]} bytes arrived",
+                    accepted=f"SHA-256 {entry.sha256} of {entry.size} bytes",
+                    next_step="try again; if it stays so, the object is damaged where it is stored",
+                )
+            self._place([(entry, draft)])
+        return self.path(entry.sha256)
+
+    @contextmanager
+    def _drafts(self, count: int) -> Iterator[list[Path]]:
+        """Names for unfinished files. They are gone on leaving; those of a killed process go with a later call."""
+        self._tmp.mkdir(parents=True, exist_ok=True)
+        for left in self._tmp.iterdir():
+            with suppress(FileNotFoundError):  # somebody else is tidying up, too
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    left.unlink()
+        batch = uuid4().hex
+        drafts = [self._tmp / f"{batch}-{index}" for index in range(count)]
+        try:
+            yield drafts
+        finally:
+            for draft in drafts:
+                draft.unlink(missing_ok=True)
+
+    def _place(self, ready: Sequence[tuple[Entry, Path]]) -> None:
+        """Give finished files their names; they are on the disk before the first is named.
+
+        The first sync writes out what the others wait for, so that many small files cost little more than one.
+        """
+        new = [(entry, path) for entry, path in ready if not self.holds(entry.sha256, entry.size)]
+        for _, path in new:
+            path.chmod(READ_ONLY)
+            _sync(path)
+        for entry, path in new:
+            if not self.holds(entry.sha256, entry.size):  # two paths of one call may have the same bytes
+                target = self.path(entry.sha256)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+
+
+def _ready(path: str, file: Path, draft: Path, move: bool) -> tuple[Entry, Path]:  # noqa: FBT001  # mapped over
+    """The entry of `file`, and the file that becomes its object: itself, or a copy made in the same pass."""
+    try:
+        if move and not file.is_symlink() and file.stat().st_dev == draft.parent.stat().st_dev:
+            with file.open("rb") as source:
+                sha256 = hashlib.file_digest(source, "sha256").hexdigest()
+            return Entry(path, sha256, file.stat().st_size), file
+        with file.open("rb") as source, draft.open("xb") as target:
+            return Entry(path, *_pump(source, target)), draft
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{path}: there is no file {file}") from error
+    except OSError as error:
+        raise UnavailableError(f"{path}: {file} cannot be taken in: {error.strerror}") from error
+
+
+def _pump(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
+    """Copy, and return SHA-256 (hex) and size in bytes."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        digest.update(chunk)
+        size += target.write(chunk)
+    return digest.hexdigest(), size
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,148 @@
+"""Where a real `tritonserver` is, and how to start it: the one on PATH, else the one in the `nvidia-pytriton` wheel.
+
+The wheel's server brings the Python backend only. That backend starts one `triton_python_backend_stub` a model, which
+is built for one Python version and finds its packages through the first `python3` on PATH. The wheel keeps backend and
+stubs apart and stays as it was installed, so both are copied side by side into the profile's home, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from components import endpoints
+from components.errors import UnavailableError
+
+LOOPBACK: Final = "127.0.0.1"
+REPAIR: Final = Path(__file__).with_name("triton_numpy.py")
+"""What lets the wheel's Python backend work with NumPy 2, put beside it in the copy."""
+
+
+def command(
+    home: Path, repository: Path, grpc_port: int, http_port: int, metrics_port: int
+) -> tuple[list[str], dict[str, str]]:
+    """The arguments and the whole environment that start a Triton server, on loopback, under explicit model control.
+
+    Args:
+        home: the profile's home, which one server at a time belongs to; the wheel's backends are copied below it.
+        repository: the folder of models, made if it is not there; it may stay empty.
+        grpc_port: a free port, for inference and control.
+        http_port: a free port, for health checks (`/v2/health/ready`).
+        metrics_port: a free port, for Prometheus.
+
+    Raises:
+        UnavailableError: there is no server here, or its Python backend cannot run; says what to install.
+    """
+    repository.mkdir(parents=True, exist_ok=True)
+    found = shutil.which("tritonserver")
+    server, options, environment = (found, [], dict(os.environ)) if found else _from_wheel(home)
+    return [
+        server,
+        f"--model-repository={repository}",
+        "--model-control-mode=explicit",
+        f"--grpc-address={LOOPBACK}",
+        f"--grpc-port={grpc_port}",
+        f"--http-address={LOOPBACK}",
+        f"--http-port={http_port}",
+        f"--metrics-address={LOOPBACK}",
+        f"--metrics-port={metrics_port}",
+        "--allow-gpu-metrics=false",  # models run on the CPU, and looking for a GPU fills the log with errors
+        "--exit-timeout-secs=5",
+        "--disable-auto-complete-config",  # bundles say all; completing would start every Python model twice
+        *options,
+    ], environment
+
+
+def _from_wheel(home: Path) -> tuple[str, list[str], dict[str, str]]:
+    """The wheel's server, its options and its environment."""
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
+        raise UnavailableError(
+            "no Triton Inference Server on this machine",
+            accepted="`tritonserver` on PATH, or the package nvidia-pytriton (Linux on x86-64)",
+            next_step="install one of them, or set services.triton.url in the profile to a server elsewhere",
+        )
+    wheel = Path(spec.submodule_search_locations[0])
+    environment = _environment(wheel.parent / "nvidia_pytriton.libs")
+    backends = _backends(wheel / "tritonserver", home, environment)
+    regions = _shared_memory(home)
+    options = [f"--backend-directory={backends}", f"--backend-config=python,shm-region-prefix-name={regions}"]
+    return str(wheel / "tritonserver" / "bin" / "tritonserver"), options, environment
+
+
+def _shared_memory(home: Path) -> str:
+    """How the names of this home's shared memory begin; what a server left there that was killed is dropped."""
+    prefix = f"trilha-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}-"
+    running = endpoints.read(home, "triton")
+    if running is None or not running.alive:
+        for region in Path("/dev/shm").glob(f"{prefix}*"):  # noqa: S108  # where Linux keeps it, not a place we choose
+            region.unlink(missing_ok=True)
+    return prefix
+
+
+def _environment(libraries: Path) -> dict[str, str]:
+    """This process' environment, with this Python first on PATH and the libraries on the loader's path."""
+    environment = dict(os.environ)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.prefix, "bin")), environment.get("PATH", os.defpath)])
+    python = [sysconfig.get_config_var("LIBDIR"), str(Path(sys.base_prefix, "lib"))]
+    given = environment.get("LD_LIBRARY_PATH")
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join(
+        dict.fromkeys(path for path in [*python, str(libraries), given] if path)
+    )
+    return environment
+
+
+def _backends(source: Path, home: Path, environment: dict[str, str]) -> Path:
+    """The folder of backends with this Python's stub in it, copied whole or not at all."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    mark = hashlib.sha256(REPAIR.read_bytes()).hexdigest()[:8]
+    target = home / "triton" / f"backends-{version('nvidia-pytriton')}-{python}-{mark}"
+    if target.is_dir():
+        return target
+    stub = source / "python_backend_stubs" / python / "triton_python_backend_stub"
+    if not stub.is_file():
+        known = sorted(path.name for path in stub.parent.parent.iterdir())
+        raise UnavailableError(
+            f"nvidia-pytriton has no Python backend for Python {python}",
+            accepted="Python " + ", ".join(known),
+            next_step="make the environment with one of these",
+        )
+    part = target.with_name(f"{target.name}.{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source / "backends", part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(REPAIR, part / "python")
+    with (part / "python" / "triton_python_backend_utils.py").open("a") as utilities:
+        utilities.write(f"\nfrom {REPAIR.stem} import tensor_from_numpy  # put here by Trilha\n")
+    _check(Path(shutil.copy2(stub, part / "python")), environment)
+    try:
+        part.rename(target)
+    except OSError:
+        shutil.rmtree(part)
+        if not target.is_dir():  # else another process was first
+            raise
+    return target
+
+
+def _check(stub: Path, environment: dict[str, str]) -> None:
+    """Start the stub without arguments: it complains and leaves, unless the loader lacks one of its libraries.
+
+    A Python that is linked statically, as Debian's is, has its shared library in a package of its own, or not at all.
+    """
+    done = subprocess.run([stub], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 127:
+        return
+    shutil.rmtree(stub.parent.parent)
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+    raise UnavailableError(
+        f"Triton's Python backend cannot start: {done.stderr.strip().removeprefix(f'{stub}: ')}",
+        accepted=f"{name}.so.1.0 in {sysconfig.get_config_var('LIBDIR')}, or anywhere the loader looks",
+        next_step=f"install it (Debian and Ubuntu: apt-get install {name}; pyenv: build Python with --enable-shared)",
+    )

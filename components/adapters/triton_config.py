@@ -1,0 +1,208 @@
+"""What Triton is told about a bundle's models: `config.pbtxt`, written through Triton's own protobuf classes.
+
+Names and types of tensors are read from the ONNX files, and each graph is fed by name from the one before it, so that
+nothing can be swapped on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from components.errors import GateError
+
+MAX_ROWS: Final = 16_384
+"""Rows in one request, and in what the server gathers from several: enough for all golden requests at once."""
+
+INPUT_TYPES: Final = {"string": "TYPE_STRING", "double": "TYPE_FP32", "bigint": "TYPE_FP32"}
+"""Type of a feature -> type of the tensor that carries it (see `components.model_inputs`)."""
+
+ANSWER: Final = {"probability": ("TYPE_FP32", 1), "label": ("TYPE_INT64", 1)}
+"""What the last graph yields: name -> type and width."""
+
+BACKENDS: Final = {"auto": "python", "full": "onnxruntime"}
+"""Bundle target -> the backend that runs its graphs."""
+
+_TYPES: Final = {
+    "BOOL": "TYPE_BOOL",
+    "DOUBLE": "TYPE_FP64",
+    "FLOAT": "TYPE_FP32",
+    "INT32": "TYPE_INT32",
+    "INT64": "TYPE_INT64",
+    "STRING": "TYPE_STRING",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output: Triton's name of its type, and its columns (-1: the graph does not say)."""
+
+    name: str
+    type: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What an ONNX file takes and yields; every tensor is `[rows, width]`."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def read_graph(path: Path) -> Graph:
+    """The inputs and outputs of an ONNX file.
+
+    Raises:
+        GateError: it is not ONNX, or a tensor is not `[rows, width]` of a type that Triton knows.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path).graph
+    except DecodeError as error:
+        raise GateError(f"{path.name} is not ONNX: {error}", next_step="run the trial again") from error
+    fixed = {tensor.name for tensor in graph.initializer}
+    inputs = tuple(_tensor(path, node) for node in graph.input if node.name not in fixed)
+    return Graph(inputs, tuple(_tensor(path, node) for node in graph.output))
+
+
+def _tensor(path: Path, node: Any) -> Tensor:
+    import onnx
+
+    name = onnx.TensorProto.DataType.Name(node.type.tensor_type.elem_type)
+    dims = node.type.tensor_type.shape.dim
+    if name not in _TYPES or len(dims) != 2 or dims[0].dim_value:
+        shape = [dim.dim_value or dim.dim_param or "?" for dim in dims]
+        raise GateError(
+            f"{path.name}: tensor {node.name!r} is {name} {shape}",
+            accepted=f"[rows, width] of {', '.join(sorted(_TYPES))}",
+        )
+    return Tensor(node.name, _TYPES[name], dims[1].dim_value or -1)
+
+
+def check_chain(graphs: Mapping[str, Graph], features: Mapping[str, str]) -> None:
+    """Make sure that `pre`, `model` and `post` fit the features, each other, and the answer that clients expect.
+
+    Raises:
+        GateError: a name, a type or a width does not fit; says which and between what.
+    """
+    raw = tuple(Tensor(name, INPUT_TYPES[kind], 1) for name, kind in features.items())
+    answer = tuple(Tensor(name, kind, width) for name, (kind, width) in ANSWER.items())
+    _fits("the features", raw, "pre.onnx", graphs["pre"].inputs)
+    _fits("pre.onnx", graphs["pre"].inputs, "the model", raw)
+    _fits("pre.onnx", graphs["pre"].outputs, "model.onnx", graphs["model"].inputs)
+    _fits("model.onnx", graphs["model"].outputs, "post.onnx", graphs["post"].inputs)
+    _fits("post.onnx", graphs["post"].outputs, "the answer", answer)
+
+
+def _fits(giver: str, given: Sequence[Tensor], taker: str, taken: Sequence[Tensor]) -> None:
+    known = {tensor.name: tensor for tensor in given}
+    for wanted in taken:
+        found = known.get(wanted.name)
+        if found is None:
+            raise GateError(f"{taker} takes {wanted.name!r}, which {giver} lacks", accepted=", ".join(sorted(known)))
+        if found.type != wanted.type:
+            raise GateError(
+                f"{taker} takes {wanted.name!r} as {wanted.type}, but from {giver} it is {found.type}",
+                next_step="look at how the notebook converts the model",
+            )
+        if -1 not in {found.width, wanted.width} and found.width != wanted.width:
+            raise GateError(
+                f"{taker} takes {wanted.name!r} with {wanted.width} columns, but from {giver} it has {found.width}"
+            )
+
+
+def part_config(name: str, graph: Graph, outputs: Sequence[str], target: str) -> str:
+    """`config.pbtxt` of the model that runs one graph.
+
+    Args:
+        name: the model's.
+        graph: what its `model.onnx` takes and yields.
+        outputs: those of its outputs that anybody reads.
+        target: `auto` or `full`.
+    """
+    from tritonclient.grpc import model_config_pb2 as proto
+
+    config = proto.ModelConfig(
+        name=name,
+        backend=BACKENDS[target],
+        max_batch_size=MAX_ROWS,
+        input=[_input(tensor) for tensor in graph.inputs],
+        output=[_output(tensor) for tensor in graph.outputs if tensor.name in outputs],
+        instance_group=[proto.ModelInstanceGroup(kind=proto.ModelInstanceGroup.KIND_CPU, count=1)],
+        dynamic_batching=proto.ModelDynamicBatching(),
+    )
+    if target == "full":
+        config.default_model_filename = "model.onnx"
+        config.parameters["intra_op_thread_count"].string_value = "1"
+        config.parameters["inter_op_thread_count"].string_value = "1"
+    else:
+        config.parameters["intra_op_threads"].string_value = "1"  # read by components/adapters/triton_model.py
+    return _text(config)
+
+
+def ensemble_config(name: str, parts: Mapping[str, str], graphs: Mapping[str, Graph]) -> str:
+    """`config.pbtxt` of the ensemble that feeds raw inputs through the parts.
+
+    Args:
+        name: the ensemble's.
+        parts: `pre`, `model`, `post` -> the name of the model that runs it.
+        graphs: the same -> what it takes and yields.
+    """
+    from tritonclient.grpc import model_config_pb2 as proto
+
+    steps, before = [], ""
+    for part, model in parts.items():
+        taken = {tensor.name: f"{before}{tensor.name}" for tensor in graphs[part].inputs}
+        before = "" if part == "post" else f"{part}."
+        given = {output: f"{before}{output}" for output in read_outputs(part, graphs)}
+        steps.append(proto.ModelEnsembling.Step(model_name=model, model_version=-1, input_map=taken, output_map=given))
+    return _text(
+        proto.ModelConfig(
+            name=name,
+            platform="ensemble",
+            max_batch_size=MAX_ROWS,
+            input=[_input(tensor) for tensor in graphs["pre"].inputs],
+            output=[_output(tensor) for tensor in graphs["post"].outputs if tensor.name in ANSWER],
+            ensemble_scheduling=proto.ModelEnsembling(step=steps),
+        )
+    )
+
+
+def renamed(config: str, name: str) -> str:
+    """The same `config.pbtxt` for a model of another name."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as proto
+
+    message = text_format.Parse(config, proto.ModelConfig())
+    message.name = name
+    return _text(message)
+
+
+def read_outputs(part: str, graphs: Mapping[str, Graph]) -> list[str]:
+    """Those outputs of a part that the next one, or the client, reads."""
+    following = {"pre": "model", "model": "post"}
+    wanted = {tensor.name for tensor in graphs[following[part]].inputs} if part in following else set(ANSWER)
+    return [tensor.name for tensor in graphs[part].outputs if tensor.name in wanted]
+
+
+def _input(tensor: Tensor) -> Any:
+    from tritonclient.grpc import model_config_pb2 as proto
+
+    return proto.ModelInput(name=tensor.name, data_type=proto.DataType.Value(tensor.type), dims=[tensor.width])
+
+
+def _output(tensor: Tensor) -> Any:
+    from tritonclient.grpc import model_config_pb2 as proto
+
+    return proto.ModelOutput(name=tensor.name, data_type=proto.DataType.Value(tensor.type), dims=[tensor.width])
+
+
+def _text(config: Any) -> str:
+    from google.protobuf import text_format
+
+    return str(text_format.MessageToString(config))

@@ -1,0 +1,171 @@
+"""The model server: any Triton over gRPC, under explicit control, with a model repository that both sides see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from components.adapters.triton_config import BACKENDS, Graph, Tensor, part_config
+from components.bundle import CONFIG
+from components.errors import GateError, NotFoundError, TrilhaError, UnavailableError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from components.workspace import Workspace
+
+LOAD_SECONDS: Final = 120.0
+"""A model that is not up after this is given up: Triton waits for ever for a Python backend that dies as it starts."""
+CALL_SECONDS: Final = 30.0
+MAX_MESSAGE: Final = 2**31 - 1
+
+_PROBES: Final = {"auto": {"1/model.py": "import numpy, onnxruntime\n"}, "full": {"1/model.onnx": ""}}
+"""Bundle target -> the files of a model that no server loads; how it is refused tells what the server lacks."""
+
+
+def open_server(workspace: Workspace) -> TritonServer:
+    """The Triton that the profile names: the one that `trilha up` starts, or one that runs elsewhere."""
+    repository = workspace.profile.services.triton.repository
+    return TritonServer(
+        lambda: workspace.endpoint("triton"), repository or str(workspace.home / "triton" / "models"), workspace.name
+    )
+
+
+class TritonServer:
+    """`ModelServer` over `tritonclient`.
+
+    Args:
+        locate: yields `host:port` of the gRPC endpoint, or raises `UnavailableError`.
+        repository: the server's model repository, a folder or any fsspec URL.
+        profile: the profile's name, for what to do next.
+    """
+
+    def __init__(self, locate: Callable[[], str], repository: str, profile: str) -> None:
+        self._locate = locate
+        self._fs, self._root = fsspec.core.url_to_fs(repository)
+        self._profile = profile
+        self._reached = ""
+
+    @property
+    def address(self) -> str:
+        return self._locate()
+
+    @cached_property
+    def _client(self) -> Any:
+        """A channel to where the server is now; it is dropped when it fails, for a restart may move the server."""
+        from tritonclient.grpc import InferenceServerClient
+
+        self._reached = address = self._locate()
+        here = address.rsplit(":", 1)[0] in {"127.0.0.1", "localhost", "[::1]"}
+        options: list[tuple[str, int]] = [
+            ("grpc.max_send_message_length", MAX_MESSAGE),
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+        ]
+        if here:  # the proxy for the web is not one for this machine
+            options.append(("grpc.enable_http_proxy", 0))
+        return InferenceServerClient(address, channel_args=options)
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """Triton's errors as ours.
+
+        Raises:
+            UnavailableError: the server, or the process that runs a model, does not answer.
+            NotFoundError: the model is not loaded.
+            GateError: the server refuses; its own words are in the details.
+        """
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            yield
+        except InferenceServerException as error:
+            raise self._ours(what, error.status() or "", str(error.message())) from error
+
+    def _ours(self, what: str, status: str, words: str) -> TrilhaError:
+        first = words.strip().split("\n", 1)[0]
+        if "unknown model" in words:
+            return NotFoundError(f"{what}: {first}", next_step="trilha reconcile PROJECT loads what a release serves")
+        if "is not healthy" in words:
+            return UnavailableError(f"{what}: {first}", next_step="trilha reconcile PROJECT starts it again")
+        if status in {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"}:
+            self.__dict__.pop("_client", None)
+            return UnavailableError(
+                f"Triton at {self._reached}: {what}: {first}",
+                next_step=f"trilha status --profile {self._profile}; trilha logs triton",
+            )
+        return GateError(f"{what}: {first}", details=words)
+
+    def targets(self) -> frozenset[str]:
+        return frozenset(target for target in BACKENDS if self._serves(target))
+
+    def _serves(self, target: str) -> bool:
+        name, tensor = f"trilha-probe-{target}", Tensor("x", "TYPE_FP32", 1)
+        config = part_config(name, Graph((tensor,), (tensor,)), [tensor.name], target)
+        self.publish({name: {CONFIG: config, **_PROBES[target]}})
+        try:
+            self.load(name)
+        except GateError as error:
+            return not any(words in error.details for words in ("unable to find backend", "ModuleNotFoundError"))
+        finally:
+            self.unload(name)
+        return True
+
+    def publish(self, models: Mapping[str, Mapping[str, Path | str]]) -> None:
+        for model, files in models.items():
+            for inside, content in files.items():
+                data = content.encode() if isinstance(content, str) else content.read_bytes()
+                self._write(f"{self._root}/{model}/{inside}", data)
+
+    def _write(self, path: str, data: bytes) -> None:
+        """Write a file whole or not at all; one with the same bytes stays, for Triton goes by the time of change."""
+        with suppress(FileNotFoundError):
+            if self._fs.cat_file(path) == data:
+                return
+        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        if isinstance(self._fs, LocalFileSystem):
+            part = Path(f"{path}.part")
+            part.write_bytes(data)
+            part.replace(path)
+        else:
+            self._fs.pipe_file(path, data)
+
+    def load(self, model: str) -> None:
+        with self._translated(f"load {model}"):
+            self._client.load_model(model, client_timeout=LOAD_SECONDS)
+
+    def unload(self, model: str) -> None:
+        with self._translated(f"unload {model}"):
+            self._client.unload_model(model, client_timeout=LOAD_SECONDS)
+        with suppress(FileNotFoundError):
+            self._fs.rm(f"{self._root}/{model}", recursive=True)
+
+    def loaded(self) -> frozenset[str]:
+        with self._translated("list models"):
+            index = self._client.get_model_repository_index(client_timeout=CALL_SECONDS)
+        return frozenset(model.name for model in index.models if model.state == "READY")
+
+    def parts(self, model: str) -> tuple[str, ...]:
+        with self._translated(f"configuration of {model}"):
+            config = self._client.get_model_config(model, client_timeout=CALL_SECONDS).config
+        return tuple(step.model_name for step in config.ensemble_scheduling.step)
+
+    def infer(
+        self, model: str, inputs: Mapping[str, npt.NDArray[Any]], *, timeout: float = CALL_SECONDS
+    ) -> dict[str, npt.NDArray[Any]]:
+        from tritonclient.grpc import InferInput
+        from tritonclient.utils import np_to_triton_dtype
+
+        tensors = []
+        for name, array in inputs.items():
+            tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(array)
+            tensors.append(tensor)
+        with self._translated(model):
+            answer = self._client.infer(model, tensors, client_timeout=timeout)
+        return {output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs}

@@ -1,0 +1,68 @@
+"""What a bundle is: four models whose names carry a digest of what they do, so that two bundles never mix.
+
+    PROJECT-DIGEST          the ensemble: raw inputs -> `probability`, `label`
+    PROJECT-DIGEST-pre      one ONNX graph each
+    PROJECT-DIGEST-model
+    PROJECT-DIGEST-post
+
+Beside them a server keeps the ensemble PROJECT, which names the parts of the bundle that serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from components.records import Artifact, Bundle
+
+PARTS: Final = ("pre", "model", "post")
+GOLDEN: Final = "golden.parquet"
+CONFIG: Final = "config.pbtxt"
+VERSION: Final = "1"
+KEEP: Final = f"{VERSION}/.keep"
+"""In an ensemble's version, which Triton wants to be there and which has no files of its own."""
+NO_CACHE: Final = f"{VERSION}/__pycache__"
+"""A file where Python would make a folder: byte code beside a model file makes Triton take the model for changed."""
+
+_DIGITS: Final = 12
+
+
+def bundle_name(project: str, digest: str) -> str:
+    """The name of a bundle's ensemble."""
+    return f"{project}-{digest[:_DIGITS]}"
+
+
+def part_names(model: str) -> dict[str, str]:
+    """`pre`, `model`, `post` -> the name of the model that runs it, for the ensemble `model`."""
+    return {part: f"{model}-{part}" for part in PARTS}
+
+
+def bundle_of(project: str, model: str) -> str | None:
+    """The ensemble that a model of `project` is or belongs to; None for the models of others."""
+    found = re.fullmatch(rf"({re.escape(project)}-[0-9a-f]{{{_DIGITS}}})(-({'|'.join(PARTS)}))?", model)
+    return found.group(1) if found else None
+
+
+def models_of(bundle: Bundle) -> dict[str, dict[str, Artifact]]:
+    """Model -> path inside the model -> file; the ensemble comes last."""
+    models: dict[str, dict[str, Artifact]] = {name: {} for name in (*part_names(bundle.model).values(), bundle.model)}
+    for path, file in bundle.files.items():
+        model, inside = path.split("/", 1)
+        models[model][inside] = file
+    return models
+
+
+def content_digest(files: Mapping[str, Path | str]) -> str:
+    """SHA-256 over paths and contents, hex.
+
+    Args:
+        files: path inside the bundle -> a file, or the text of one.
+    """
+    whole = hashlib.sha256()
+    for path, content in sorted(files.items()):
+        data = content.encode() if isinstance(content, str) else content.read_bytes()
+        whole.update(f"{path}\0{hashlib.sha256(data).hexdigest()}\n".encode())
+    return whole.hexdigest()

@@ -1,0 +1,67 @@
+"""export: the candidate's graphs as a bundle that Triton can load, and the golden requests it has to answer."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.adapters.triton_config import Graph, check_chain, ensemble_config, part_config, read_graph, read_outputs
+from components.adapters.triton_model import TritonPythonModel
+from components.bundle import CONFIG, GOLDEN, KEEP, NO_CACHE, PARTS, VERSION, bundle_name, content_digest, part_names
+from components.config import Serve
+from components.golden import example_of, golden_table
+from components.records import Bundle, Candidate, Prepared
+from components.workspace import open_workspace
+
+
+def export(project: str, profile: str, candidate: Candidate, prepared: Prepared, serve: Serve) -> Bundle:
+    """Write the model repository and the golden requests.
+
+    Raises:
+        GateError: the graphs do not fit each other or the features, or the notebook has no answer for a golden row.
+    """
+    import pyarrow.parquet as pq
+
+    workspace = open_workspace(profile)
+    trial = candidate.trial
+    paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
+    graphs = {part: read_graph(path) for part, path in paths.items()}
+    check_chain(graphs, prepared.features)
+    digest = content_digest(repository(project, serve.target, paths, graphs))
+    model = bundle_name(project, digest)
+    test, predictions = map(workspace.artifacts.local, (prepared.test.file, trial.predictions))
+    with workspace.output() as out:
+        _write(out.folder, repository(model, serve.target, paths, graphs))
+        table = golden_table(prepared, test, predictions, serve.golden)
+        pq.write_table(table, out.folder / GOLDEN)
+        files = out.publish()
+    golden = files.pop(GOLDEN)
+    example = example_of(table, prepared.features)
+    return Bundle(model=model, digest=digest, target=serve.target, files=files, golden=golden, example=example)
+
+
+def repository(
+    model: str, target: str, paths: Mapping[str, Path], graphs: Mapping[str, Graph]
+) -> dict[str, Path | str]:
+    """Path inside a model repository -> a file, or the text of one, for the ensemble `model` and its parts."""
+    names = part_names(model)
+    files: dict[str, Path | str] = {f"{model}/{CONFIG}": ensemble_config(model, names, graphs), f"{model}/{KEEP}": ""}
+    for part, name in names.items():
+        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], read_outputs(part, graphs), target)
+        files[f"{name}/{VERSION}/model.onnx"] = paths[part]
+        if target == "auto":
+            files[f"{name}/{VERSION}/model.py"] = Path(inspect.getfile(TritonPythonModel))
+            files[f"{name}/{NO_CACHE}"] = ""
+    return files
+
+
+def _write(folder: Path, files: Mapping[str, Path | str]) -> None:
+    for inside, content in files.items():
+        path = folder / inside
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content)
+        else:
+            shutil.copyfile(content, path)

@@ -1,0 +1,219 @@
+"""The durable record of steps done. Every engine runs a node through `perform`, and nothing else runs a step.
+
+key = digest of (the step's first-party source, the lock file, its inputs). Found: the recorded output is returned. Not
+found: the step runs and its record is written atomically. The step sees its key through `effect_key()` and hands it to
+whatever it changes outside, so that a crash between the effect and its record does not do the effect twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, cast
+
+import fsspec
+from pydantic import TypeAdapter, ValidationError
+
+from components import config
+from components.fingerprint import fingerprint
+from components.records import Artifact, Commit, Record, Skipped, digest, parts, to_json
+
+_effect_key: ContextVar[str] = ContextVar("effect_key")
+
+
+def effect_key() -> str:
+    """The key of the step that is running: the idempotency key of everything it changes outside.
+
+    Raises:
+        LookupError: no step is running; a test can use `running_as`.
+    """
+    return _effect_key.get()
+
+
+@contextmanager
+def running_as(key: str) -> Iterator[None]:
+    """Let `effect_key()` answer `key` inside the block."""
+    token = _effect_key.set(key)
+    try:
+        yield
+    finally:
+        _effect_key.reset(token)
+
+
+class Key(Record):
+    """A key and the parts it was made of, kept so that `why` can name the one that changed."""
+
+    digest: str
+    step: str
+    source: dict[str, str]
+    lock: str
+    inputs: dict[str, str]
+
+
+class Done(Record):
+    """A ledger entry: what a step returned, and when."""
+
+    key: Key
+    output: Any
+    run: str
+    started: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a node: its record, its key, and whether the ledger had it already."""
+
+    record: Record
+    key: Key
+    hit: bool
+    started: str
+    seconds: float
+
+
+def key_of(step: Callable[..., object], arguments: Mapping[str, object]) -> Key:
+    """The key of calling `step` with `arguments`."""
+    source = fingerprint(step)
+    inputs = {name: digest(value) for name, value in arguments.items()}
+    name = f"{step.__module__}:{step.__qualname__}"
+    lock = _lock_digest()
+    return Key(
+        digest=digest({"step": name, "source": source, "lock": lock, "inputs": inputs}),
+        step=name,
+        source=source,
+        lock=lock,
+        inputs=inputs,
+    )
+
+
+@cache
+def _lock_digest() -> str:
+    path = config.root() / "requirements.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+@cache
+def _returns(step: Callable[..., object]) -> TypeAdapter[Any]:
+    return TypeAdapter(typing.get_type_hints(step)["return"])
+
+
+def revive(step: Callable[..., object], output: object) -> Record:
+    """The record of `step` from its JSON.
+
+    Raises:
+        pydantic.ValidationError: the JSON does not fit what the step returns.
+    """
+    if isinstance(output, dict) and set(output) == {"skipped"}:
+        return Skipped(**output)
+    return typing.cast("Record", _returns(step).validate_python(output, strict=False))
+
+
+class Ledger:
+    """Entries by key, beside the data.
+
+    Args:
+        url: its root, any fsspec URL.
+        present: tells whether an artifact or a commit that an entry names is still there.
+    """
+
+    def __init__(self, url: str, present: Callable[[Artifact | Commit], bool]) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._present = present
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key[:2]}/{key}.json"
+
+    def read(self, key: str) -> Done | None:
+        """The entry, whether or not its outputs are still there."""
+        try:
+            return Done.model_validate_json(self._fs.cat_file(self._path(key)))
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def find(self, step: Callable[..., object], key: str) -> tuple[Done, Record] | None:
+        """The entry and its record, if all that the record names is still there."""
+        entry = self.read(key)
+        if entry is None:
+            return None
+        try:
+            record = revive(step, entry.output)
+        except ValidationError:  # written by an older version of the record
+            return None
+        named = [part for part in parts(record) if isinstance(part, Artifact | Commit)]
+        return (entry, record) if all(map(self._present, named)) else None
+
+    def newest(self, step: Callable[..., object], inputs: Mapping[str, object]) -> Record | None:
+        """What `step` returned last with `inputs` among its own, if that is still there.
+
+        It reads every entry: for a person who waits once, not for a run.
+        """
+        name, wanted = f"{step.__module__}:{step.__qualname__}", {name: digest(value) for name, value in inputs.items()}
+        keys = [path.rsplit("/", 1)[-1].removesuffix(".json") for path in self._fs.find(self._root)]
+        for entry in sorted(filter(None, map(self.read, keys)), key=lambda entry: entry.started, reverse=True):
+            if entry.key.step == name and wanted.items() <= entry.key.inputs.items():
+                found = self.find(step, entry.key.digest)
+                if found:
+                    return found[1]
+        return None
+
+    def write(self, entry: Done) -> None:
+        """Make an entry visible, whole or not at all."""
+        path = self._path(entry.key.digest)
+        part = f"{path}.{time.time_ns():x}"
+        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        self._fs.pipe_file(part, entry.model_dump_json().encode())
+        self._fs.mv(part, path)
+
+
+def perform(
+    step: Callable[..., Record],
+    arguments: Mapping[str, object],
+    *,
+    ledger: Ledger,
+    lock: Callable[[str], AbstractContextManager[object]],
+    guards: Sequence[object] = (),
+    cached: bool = True,
+    run: str = "",
+) -> Outcome:
+    """Run one node, or find that it was done.
+
+    Args:
+        step: the node's function.
+        arguments: by name; records, settings, scalars, lists and dicts.
+        ledger: where the entry is looked up and written.
+        lock: a context that keeps others, here or in another process, from performing the same key at the same time.
+        guards: records of the gates around the node.
+        cached: False for a step that looks at the outside world.
+        run: the run this is for.
+    """
+    started, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
+    key = key_of(step, arguments)
+    reason = _why_skipped(guards, arguments)
+    if reason:
+        return Outcome(Skipped(skipped=reason), key, False, started, 0.0)
+    with lock(key.digest):
+        found = ledger.find(step, key.digest) if cached else None
+        if found:
+            return Outcome(found[1], key, True, found[0].started, found[0].seconds)
+        with running_as(key.digest):
+            output = to_json(step(**arguments))
+        record = revive(step, output)
+        seconds = time.perf_counter() - clock
+        ledger.write(Done(key=key, output=output, run=run, started=started, seconds=seconds))
+    return Outcome(record, key, False, started, seconds)
+
+
+def _why_skipped(guards: Sequence[object], arguments: Mapping[str, object]) -> str:
+    """The reason that this node is skipped for; empty where it is not."""
+    for record in (part for value in (*guards, *arguments.values()) for part in parts(value)):
+        if isinstance(record, Skipped):
+            return record.skipped
+    held = next((guard for guard in guards if not cast("Any", guard).passed), None)
+    return f"{type(held).__name__.lower()} did not pass" if held is not None else ""

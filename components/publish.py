@@ -1,0 +1,92 @@
+"""Publish: let `main` hold the validated data, all of a project's tables at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from components.errors import ConflictError, GateError
+from components.ledger import effect_key
+from components.records import Commit, Validation, digest
+from components.tables import MAIN, contents, counted, manifest
+from components.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from components.ports import DataStore
+
+
+def publish(project: str, profile: str, commit: Commit, validation: Validation) -> Commit:
+    """Merge the ingested branch into `main` atomically, and delete it; returns the commit that later steps name.
+
+    Where `main` has got other data of this project since the ingest began, this data replaces it as a whole: tables of
+    two runs are never mixed, and what was there stays in the history.
+
+    Args:
+        project: the folder in the store.
+        profile: names the data store.
+        commit: what `ingest` made.
+        validation: the verdict on that very data.
+
+    Raises:
+        GateError: the verdict is about other data.
+        ConflictError: another machine published this project in the same moment; nothing was written.
+    """
+    if validation.tree != commit.tree:
+        raise GateError(
+            f"the validation is of data {validation.tree[:12]}, the commit holds {commit.tree[:12]}",
+            accepted="a validation of what is published",
+            next_step=f"run project {project} again",
+        )
+    workspace = open_workspace(profile)
+    store = workspace.store
+    with workspace.lock(f"publish-{project}"):
+        head = store.resolve(MAIN).id
+        if contents(store, head, project) != contents(store, commit.id, project):
+            head = _merge(store, project, commit, validation, head)
+    if commit.branch != MAIN:
+        store.delete_branch(commit.branch)
+    return Commit(id=head, branch=MAIN, tree=commit.tree, tables=commit.tables)
+
+
+def _merge(store: DataStore, project: str, commit: Commit, validation: Validation, head: str) -> str:
+    """Bring the commit's data to `main`, whose head is `head`; returns the new head.
+
+    The key names the head too: the same data may have to be published again, after other data.
+    """
+    key = digest([effect_key(), head])
+    base = store.resolve(commit.id).parents[0]
+    published = any(commit.id in (revision.id, *revision.parents) for revision in store.log(MAIN))
+    on_top = not published and contents(store, base, project) == contents(store, head, project)
+    source = commit.id if on_top else _restage(store, project, commit, head, key)
+    try:
+        merged = store.merge(
+            source,
+            MAIN,
+            message=f"Publish {project}: {counted(commit.tables)}",
+            metadata={"project": project, "validation": digest(validation), "ingest": commit.id},
+            key=key,
+        )
+    except ConflictError as error:
+        error.next_step = f"another run published {project} in this moment: run again"
+        raise
+    if not on_top:
+        store.delete_branch(source)
+    return merged.id
+
+
+def _restage(store: DataStore, project: str, commit: Commit, head: str, key: str) -> str:
+    """A branch on top of `head` that holds this commit's tables and no others; returns its name."""
+    branch = f"ingest/{project}/{key[:12]}"
+    if branch not in store.branches(branch):
+        store.branch(branch, head)
+    wanted = {entry.path: entry.sha256 for entry in store.ls(commit.id, project)}
+    there = {entry.path: entry.sha256 for entry in store.ls(head, project)}
+    changed = [manifest(project), *(path for path, sha256 in wanted.items() if there.get(path) != sha256)]
+    store.commit(
+        branch,
+        {path: store.local(commit.id, path) for path in changed},
+        deletes=sorted(there.keys() - wanted),
+        message=f"Bring back {project} as it was ingested in {commit.id}",
+        metadata={"project": project},
+        key=key,
+    )
+    return branch

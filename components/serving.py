@@ -1,0 +1,99 @@
+"""Which bundle a server answers with: loading one, moving a project's stable name to it, dropping those before.
+
+A bundle's models carry its digest, so a reader of one bundle never sees another. The stable name, the project's own, is
+an ensemble over the parts of the bundle that serves; Triton swaps it in one step, and requests in flight end on what
+they started on. The bundle before stays loaded for those who still ask it by name, and for a quick way back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from components.bundle import CONFIG, KEEP, bundle_of, models_of, part_names
+from components.errors import GateError, UnavailableError
+from components.golden import features_of
+from components.model_inputs import to_tensors
+
+if TYPE_CHECKING:
+    from components.ports import ModelServer
+    from components.records import Bundle
+    from components.workspace import Workspace
+
+
+def serve(workspace: Workspace, bundle: Bundle, project: str) -> None:
+    """Let the project's stable name answer with `bundle`; changes nothing where it does so already.
+
+    Raises:
+        GateError: the server refuses the bundle.
+        UnavailableError: the server is down, or does not answer.
+    """
+    from components.adapters.triton_config import renamed
+
+    server = workspace.server
+    with workspace.lock(f"serve-{project}"):
+        bring_up(workspace, bundle)
+        before = _serving(server, project)
+        if before == bundle.model:
+            return
+        config = workspace.artifacts.local(bundle.files[f"{bundle.model}/{CONFIG}"]).read_text()
+        server.publish({project: {CONFIG: renamed(config, project), KEEP: ""}})
+        server.load(project)
+        found = {bundle_of(project, model) for model in server.loaded()}
+        for old in sorted(found - {None, before, bundle.model}, key=str):
+            take_down(server, str(old))
+
+
+def bring_up(workspace: Workspace, bundle: Bundle) -> bool:
+    """Have the server answer for `bundle` under its own name; False where it did so already.
+
+    The process of a Python-backend model can die without Triton noticing or starting it again, so a model that is
+    listed is asked one golden row.
+    """
+    server = workspace.server
+    if bundle.model in server.loaded():
+        if _answers(workspace, bundle):
+            return False
+        take_down(server, bundle.model)
+    files = {
+        model: {inside: workspace.artifacts.local(file) for inside, file in inner.items()}
+        for model, inner in models_of(bundle).items()
+    }
+    server.publish(files)
+    try:
+        server.load(bundle.model)
+    except GateError as error:
+        take_down(server, bundle.model)
+        targets = server.targets()
+        if bundle.target in targets:
+            raise
+        raise GateError(
+            f"the Triton at {server.address} cannot serve target {bundle.target!r} ({error.problem})",
+            accepted=", ".join(sorted(targets)) or "no target at all",
+            next_step="change serve.target in project.yaml, or the server",
+            details=error.details,
+        ) from error
+    return True
+
+
+def take_down(server: ModelServer, model: str) -> None:
+    """Unload an ensemble and its parts, and take them out of the repository."""
+    for name in (model, *part_names(model).values()):
+        server.unload(name)
+
+
+def _serving(server: ModelServer, project: str) -> str | None:
+    """The bundle that the project's stable name answers with."""
+    if project not in server.loaded():
+        return None
+    return next(iter(bundle_of(project, part) for part in server.parts(project)), None)
+
+
+def _answers(workspace: Workspace, bundle: Bundle) -> bool:
+    import pyarrow.parquet as pq
+
+    golden = pq.read_table(workspace.artifacts.local(bundle.golden)).slice(0, 1)
+    try:
+        workspace.server.infer(bundle.model, to_tensors(golden, features_of(golden)))
+    except (GateError, UnavailableError):
+        return False
+    return True

@@ -1,0 +1,61 @@
+"""A project's tables in the data store: `PROJECT/TABLE/*.parquet`, and `PROJECT.json`, which says what they are.
+
+Every change of the data changes `PROJECT.json`, so that two changes made side by side always meet in that file: a merge
+is then refused, where by paths alone it could mix the partitions of two ingests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from components.adapters.store_rules import MAIN, tree_digest
+from components.errors import NotFoundError
+from components.ports import DataStore, Entry
+from components.records import Record
+
+__all__ = ["MAIN", "Contents", "TableContents", "contents", "counted", "data_digest", "manifest"]
+
+
+class TableContents(Record):
+    """One table: its rows, column -> DuckDB type, and file name -> SHA-256."""
+
+    rows: int
+    columns: dict[str, str]
+    declared: tuple[str, ...]
+    """Columns whose type project.yaml states."""
+    files: dict[str, str]
+
+
+class Contents(Record):
+    """What a project's folder in one commit holds."""
+
+    tables: dict[str, TableContents]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows by table."""
+        return {name: table.rows for name, table in self.tables.items()}
+
+
+def manifest(project: str) -> str:
+    """Where the store keeps a project's `Contents`; no folder can be called so, for a project's name has no dot."""
+    return f"{project}.json"
+
+
+def contents(store: DataStore, ref: str, project: str) -> Contents | None:
+    """What the commit `ref` says about the project's tables, or None where it has none."""
+    try:
+        path = store.local(ref, manifest(project))
+    except NotFoundError:
+        return None
+    return Contents.model_validate_json(path.read_bytes())
+
+
+def data_digest(project: str, entries: Iterable[Entry]) -> str:
+    """Digest of the project's paths and bytes, and of nothing else that the store may hold."""
+    return tree_digest(entry for entry in entries if entry.path.startswith(f"{project}/"))
+
+
+def counted(rows: Mapping[str, int]) -> str:
+    """`12 rows of planes, 7 rows of weather`, for messages."""
+    return ", ".join(f"{count:,} rows of {name}" for name, count in rows.items())

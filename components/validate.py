@@ -1,0 +1,220 @@
+"""Validate: hold one commit to the project's expectations; leaves a page, the result and the rows that broke them."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from components.config import Expectation
+from components.errors import ConfigError, GateError
+from components.records import Commit, ExpectationResult, Validation
+from components.tables import MAIN, Contents, contents
+from components.validation_page import render
+from components.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from components.adapters.great_expectations import Outcome, Verdict
+    from components.ports import DataStore
+
+REPORT, DOCS, OFFENDING = "validation.json", "index.html", "offending.parquet"
+SCHEMA = "schema_unchanged"
+"""The one expectation that Trilha adds itself."""
+STATES_COLUMNS = ("expect_table_columns_to_match_set", "expect_table_columns_to_match_ordered_list")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One table as it is checked, and where its rows lie: path in the store, and rows up to and with that file."""
+
+    table: pa.Table
+    paths: tuple[str, ...]
+    ends: tuple[int, ...]
+
+    def place(self, row: int) -> tuple[str, int]:
+        """File and row (from 1) of the table's row `row` (from 0)."""
+        index = bisect_right(self.ends, row)
+        return self.paths[index], row + 1 - (self.ends[index - 1] if index else 0)
+
+
+def validate(
+    project: str, profile: str, commit: Commit, expectations: dict[str, tuple[Expectation, ...]]
+) -> Validation:
+    """Check the tables of `commit`; whatever the verdict, its page and its files are kept.
+
+    Columns that `main` has may not go away or change their type unseen: see `_schema`.
+
+    Args:
+        project: the folder in the store.
+        profile: names the data store.
+        commit: the ingested data.
+        expectations: by table.
+
+    Raises:
+        ConfigError: an expectation that Great Expectations does not have, or on a table that is not there.
+        GateError: a critical expectation does not hold; the page and the offending rows are in the details.
+    """
+    from components.adapters.great_expectations import check, suites
+
+    workspace = open_workspace(profile)
+    made = contents(workspace.store, commit.id, project) or Contents(tables={})
+    unknown = sorted(expectations.keys() - made.tables)
+    if unknown:
+        raise ConfigError(f"expectations on table {unknown[0]!r}", accepted=", ".join(made.tables))
+    prepared = suites(expectations)
+    results = _schema(made, contents(workspace.store, MAIN, project), expectations)
+    schema = list(results)
+    verdicts: dict[str, Verdict] = {}
+    offending: list[dict[str, Any]] = []
+    for table, listed in expectations.items():
+        rows = _read(workspace.store, commit, project, table)
+        verdicts[table] = check(table, prepared[table], listed, rows.table)
+        for outcome in verdicts[table].outcomes:
+            results.append(_result(table, outcome))
+            if not outcome.success:
+                offending += _offending(table, outcome, rows)
+    with workspace.output() as out:
+        _write_report(out.folder / REPORT, schema, verdicts)
+        (out.folder / DOCS).write_text(render(project, commit.tree, results, list(verdicts.values())))
+        if offending:
+            _write_offending(out.folder / OFFENDING, offending)
+        files = out.publish()
+    validation = Validation(
+        tree=commit.tree,
+        results=tuple(results),
+        report=files[REPORT],
+        docs=files[DOCS],
+        offending=files.get(OFFENDING),
+    )
+    failed = [result for result in results if not result.success and result.severity == "critical"]
+    if failed:
+        raise _refusal(project, commit, failed, offending, [workspace.artifacts.local(file) for file in files.values()])
+    return validation
+
+
+def _schema(
+    made: Contents, before: Contents | None, expectations: dict[str, tuple[Expectation, ...]]
+) -> list[ExpectationResult]:
+    """Compare each table's columns with those on `main`; a new column is welcome.
+
+    A column may change its type where project.yaml declares the new one, and may go where the table's expectations
+    state which columns it has: then somebody has said so.
+    """
+    results = []
+    for name, table in made.tables.items():
+        old = before.tables[name].columns if before and name in before.tables else {}
+        stated = any(expectation.type in STATES_COLUMNS for expectation in expectations.get(name, ()))
+        for column, type_ in old.items():
+            new = table.columns.get(column)
+            if new is None and not stated:
+                results.append(_schema_result(name, column, f"{type_} on {MAIN}, gone here"))
+            elif new is not None and new != type_ and column not in table.declared:
+                results.append(_schema_result(name, column, f"{type_} on {MAIN}, {new} here"))
+        if not any(result.table == name for result in results):
+            results.append(_schema_result(name, None, ""))
+    return results
+
+
+def _schema_result(table: str, column: str | None, observed: str) -> ExpectationResult:
+    return ExpectationResult(
+        table=table,
+        expectation=SCHEMA,
+        column=column,
+        severity="critical",
+        success=not observed,
+        unexpected=0,
+        expected=f"the columns of {MAIN}, with their types",
+        observed=observed,
+    )
+
+
+def _read(store: DataStore, commit: Commit, project: str, table: str) -> _Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = tuple(entry.path for entry in store.ls(commit.id, f"{project}/{table}"))
+    parts = [pq.read_table(store.local(commit.id, path)) for path in paths]
+    return _Rows(pa.concat_tables(parts), paths, tuple(accumulate(part.num_rows for part in parts)))
+
+
+def _result(table: str, outcome: Outcome) -> ExpectationResult:
+    return ExpectationResult(
+        table=table,
+        expectation=outcome.expectation.type,
+        column=outcome.column,
+        severity=outcome.expectation.severity,
+        success=outcome.success,
+        unexpected=outcome.unexpected,
+        expected=outcome.expected,
+        observed=outcome.observed,
+        notes=outcome.expectation.notes,
+    )
+
+
+def _offending(table: str, outcome: Outcome, rows: _Rows) -> list[dict[str, Any]]:
+    """The rows that broke one expectation, with what they hold."""
+    values = rows.table.take(list(outcome.rows)).to_pylist() if outcome.rows else []
+    found = []
+    for row, value in zip(outcome.rows, values, strict=True):
+        path, number = rows.place(row)
+        found.append(
+            {
+                "table": table,
+                "file": path,
+                "row": number,
+                "expectation": outcome.expectation.type,
+                "column": outcome.column,
+                "severity": outcome.expectation.severity,
+                "values": json.dumps(value, default=str, ensure_ascii=False),
+            }
+        )
+    return found
+
+
+def _write_report(path: Path, schema: list[ExpectationResult], verdicts: dict[str, Verdict]) -> None:
+    """Great Expectations' own result for each table, and ours on the schema."""
+    report = {
+        "schema": [result.model_dump() for result in schema],
+        "tables": {table: verdict.result.to_json_dict() for table, verdict in verdicts.items()},
+    }
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False))
+
+
+def _write_offending(path: Path, offending: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(offending), path, compression="zstd")
+
+
+def _refusal(
+    project: str, commit: Commit, failed: list[ExpectationResult], offending: list[dict[str, Any]], files: list[Path]
+) -> GateError:
+    first = failed[0]
+    at = next(
+        (
+            f"; first: row {row['row']} of {row['file']}"
+            for row in offending
+            if (row["table"], row["expectation"], row["column"]) == (first.table, first.expectation, first.column)
+        ),
+        "",
+    )
+    return GateError(
+        f"{len(failed)} critical expectation{'s' if len(failed) > 1 else ''} on {project} failed: {_line(first)}{at}",
+        accepted="data that meets config/projects/" + project + "/expectations.yaml",
+        next_step=f"open {next(path for path in files if path.name == DOCS)}; correct the source or the expectation; "
+        f"{MAIN} is as it was, the data is on {commit.branch}",
+        details="\n".join([*map(_line, failed), *map(str, files)]),
+    )
+
+
+def _line(result: ExpectationResult) -> str:
+    column = f", column {result.column!r}" if result.column else ""
+    expected = f" ({result.expected})" if result.expected else ""
+    return f"table {result.table!r}{column}: {result.expectation}{expected}: {result.observed}"

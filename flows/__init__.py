@@ -1,0 +1,1 @@
+"""What runs, in which order, and where: DAGs, engines, services and the command line."""

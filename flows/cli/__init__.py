@@ -1,0 +1,13 @@
+"""`trilha`, the command. Modules here import nothing heavy at the top: `trilha --help` has to be quick."""
+
+from __future__ import annotations
+
+from flows.cli import predict, releases, run, schema, services  # noqa: F401  # importing a module registers its commands
+from flows.cli.app import app, main
+from flows.cli.data import data_app
+from flows.cli.notebook import notebook_app
+
+app.add_typer(data_app, name="data")
+app.add_typer(notebook_app, name="notebook")
+
+__all__ = ["main"]

@@ -1,0 +1,128 @@
+"""`trilha releases | show | rollback | reconcile | trail`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.output import JsonOption, ProfileOption, columns, emit
+from flows.cli.run import ProjectArgument
+
+
+@app.command()
+def releases(project: ProjectArgument, profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
+    """List the releases of a project, newest first; the first one serves."""
+    from components import config
+    from components.releases import releases as manifests
+    from components.workspace import open_workspace
+
+    config.load_project(project)
+    found = list(manifests(open_workspace(profile).store, project))
+    rows = [
+        {
+            "release": release.number,
+            "created": release.created,
+            release.candidate.metric: f"{release.decision.metrics[release.candidate.metric]:.4f}",
+            "data": release.commit.id[:12],
+            "bundle": release.bundle.digest[:12],
+            "model": f"{release.version.name}:{release.version.version}",
+            "note": f"restores {release.restores}" if release.restores else "",
+        }
+        for release in found
+    ]
+    text = columns(rows, list(rows[0])) if rows else f"no release yet; next: trilha run {project}"
+    emit(found, text, as_json=as_json)
+
+
+@app.command()
+def show(
+    project: ProjectArgument,
+    number: Annotated[int | None, typer.Argument(help="Default: the one that serves.")] = None,
+    profile: ProfileOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Show a release: its numbers, and where its page is."""
+    from components.releases import newest, release_number
+    from components.workspace import open_workspace
+    from flows.page import write_page
+
+    workspace = open_workspace(profile)
+    release = release_number(workspace.store, project, number) if number else newest(workspace.store, project)
+    page = write_page(workspace, release)
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in release.decision.metrics.items())
+    bundle, qualification = release.bundle, release.qualification
+    lines = [
+        f"{project}/{release.number}  {release.created}  digest {release.digest[:12]}",
+        f"model    {metrics}",
+        *(f"         {reason}" for reason in release.decision.reasons),
+        f"served   {bundle.model} ({bundle.target}), p99 {qualification.p99_ms:.1f} of {qualification.budget_ms:g} ms",
+        f"parity   off by {qualification.difference:.1e} at most on {qualification.rows} golden rows",
+        f"data     commit {release.commit.id[:12]}, " + ", ".join(f"{k} {v}" for k, v in release.commit.tables.items()),
+        f"page     {page.as_uri()}",
+    ]
+    emit(release, lines, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    project: ProjectArgument,
+    to: Annotated[int | None, typer.Option(help="The release to serve again; default: the one before.")] = None,
+    profile: ProfileOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Serve an earlier release again, as a new release with its contents."""
+    from components.errors import NotFoundError
+    from components.release import roll_back
+    from components.releases import newest, release_number
+    from components.releases import releases as manifests
+    from components.workspace import open_workspace
+    from flows.cli.output import note
+    from flows.readiness import make_ready
+
+    workspace = open_workspace(profile)
+    current = newest(workspace.store, project)
+    if to is not None:
+        target = release_number(workspace.store, project, to)
+    else:
+        earlier = (known for known in manifests(workspace.store, project) if known.digest != current.digest)
+        target = next(earlier, current)
+    if target.digest == current.digest:
+        raise NotFoundError(
+            f"release {project}/{target.number} is what serves already",
+            accepted="the number of another release",
+            next_step=f"trilha releases {project}",
+        )
+    make_ready(workspace, ["mlflow", "triton"], note)
+    made = roll_back(workspace, project, target)
+    emit(made, f"{project}/{made.number} serves what release {made.restores} did", as_json=as_json)
+
+
+@app.command()
+def reconcile(project: ProjectArgument, profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
+    """Make alias, tag and served model what the newest manifest says."""
+    from components.reconcile import reconcile as finish
+    from components.workspace import open_workspace
+    from flows.cli.output import note
+    from flows.readiness import make_ready
+
+    workspace = open_workspace(profile)
+    make_ready(workspace, ["mlflow", "triton"], note)
+    release = finish(workspace, project)
+    emit(release, f"{project}/{release.number} serves as {release.bundle.model}", as_json=as_json)
+
+
+@app.command()
+def trail(
+    name: Annotated[str, typer.Argument(help="PROJECT/NUMBER, MODEL:VERSION, a run, or a commit.")],
+    profile: ProfileOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Print the chain from a release, model version, run or commit back to its sources."""
+    from components.workspace import open_workspace
+    from flows.trail import trail as follow
+
+    links = follow(open_workspace(profile), name)
+    lines = [f"{link.what:<12} {link.name}" + "".join(f"\n{'':<13}{line}" for line in link.lines) for link in links]
+    emit([{"what": link.what, "name": link.name, "lines": link.lines} for link in links], lines, as_json=as_json)

@@ -1,0 +1,185 @@
+"""`trilha run | plan | why | runs`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.output import JsonOption, ProfileOption, columns, emit, note
+
+if TYPE_CHECKING:
+    from components.workspace import Workspace
+    from flows.dag import Dag
+    from flows.run import Header, NodeState
+
+ProjectArgument = Annotated[str, typer.Argument(help="A folder under config/projects.")]
+EngineOption = Annotated[str | None, typer.Option(help="local or prefect; default: the profile's.")]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this step.")]
+
+
+@app.command()
+def run(
+    project: ProjectArgument,
+    profile: ProfileOption = "local",
+    engine: EngineOption = None,
+    until: UntilOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the lifecycle of a project; what is done already is found in the ledger."""
+    from components.workspace import open_workspace
+    from flows.execute import execute, lifecycle_of
+
+    clock = time.perf_counter()
+    dag = lifecycle_of(project, profile, until)
+    workspace = open_workspace(profile)
+    chosen = engine or workspace.profile.engine
+    _ensure_services(workspace, dag, chosen)
+    progress = _Progress(dag)
+    headers: list[Header] = []
+    record = execute(dag, project=project, profile=profile, engine=chosen, watch=progress, begun=headers.append)
+    summary = {
+        "run": headers[0].id,
+        "engine": chosen,
+        "seconds": round(time.perf_counter() - clock, 2),
+        "steps": progress.counts(),
+        "result": record,
+    }
+    emit(summary, _closing(summary, workspace, project, progress), as_json=as_json)
+
+
+def _ensure_services(workspace: Workspace, dag: Dag, engine: str) -> None:
+    """Start what the run needs and is not up; it stays up for the next run."""
+    from flows.readiness import make_ready, needed_by
+
+    make_ready(workspace, needed_by(dag, engine), note)
+
+
+class _Progress:
+    """One line a node on standard error, as it ends."""
+
+    def __init__(self, dag: Dag) -> None:
+        self._width = max(len(node.name) for node in dag.nodes)
+        self._states: dict[str, str] = {}
+
+    def __call__(self, state: NodeState) -> None:
+        self._states[state.name] = state.status
+        if state.status == "running":
+            if sys.stderr.isatty():
+                note(f"  {state.name:<{self._width}}  ...")
+            return
+        detail = {
+            "done": f"{state.seconds:.1f} s",
+            "found": f"nothing changed since {state.started[:16].replace('T', ' ')}",
+            "skipped": state.output["skipped"] if state.status == "skipped" else "",
+            "failed": state.error,
+        }[state.status]
+        note(f"  {state.name:<{self._width}}  {state.status:<7}  {detail}")
+
+    def counts(self) -> dict[str, int]:
+        """How many nodes ended how."""
+        ends = list(self._states.values())
+        return {status: ends.count(status) for status in ("done", "found", "skipped") if status in ends}
+
+
+def _closing(summary: dict[str, object], workspace: Workspace, project: str, progress: _Progress) -> list[str]:
+    """Where to look, and what to try next."""
+    from components.records import Release, Skipped
+
+    counts = ", ".join(f"{number} {status}" for status, number in progress.counts().items())
+    lines = [f"run {summary['run']}: {counts}, {summary['seconds']} s"]
+    result = summary["result"]
+    if isinstance(result, Skipped):
+        lines.append(f"no release: {result.skipped}; see `trilha why last evaluate`")
+    if isinstance(result, Release):
+        lines += _where_to_look(workspace, project)
+    return lines
+
+
+def _where_to_look(workspace: Workspace, project: str) -> list[str]:
+    """The pages of a release, and the command that asks it."""
+    from components.releases import newest
+    from flows.page import write_page
+
+    release = newest(workspace.store, project)
+    page = write_page(workspace, release)
+    services = {
+        name: workspace.endpoint(name) for name in ("prefect", "mlflow", "tensorboard") if _is_up(workspace, name)
+    }
+    return [
+        f"release {project}/{release.number}  {page.as_uri()}",
+        *(f"{name:<12} {url}" for name, url in services.items()),
+        f"ask it:  trilha predict {project} --row '{json.dumps(release.bundle.example)}'",
+    ]
+
+
+def _is_up(workspace: Workspace, name: str) -> bool:
+    from components.errors import UnavailableError
+
+    try:
+        workspace.endpoint(name)
+    except UnavailableError:
+        return False
+    return True
+
+
+@app.command()
+def plan(
+    project: ProjectArgument, profile: ProfileOption = "local", until: UntilOption = None, as_json: JsonOption = False
+) -> None:
+    """Say what a run would do and why, and change nothing."""
+    from dataclasses import asdict
+
+    from components.workspace import open_workspace
+    from flows.execute import lifecycle_of
+    from flows.plan import plan as foresee
+
+    rows = [asdict(row) for row in foresee(lifecycle_of(project, profile, until), open_workspace(profile), project)]
+    emit(rows, columns(rows, ["name", "action", "why"]), as_json=as_json)
+
+
+@app.command()
+def why(
+    run: Annotated[str, typer.Argument(help="A run's id, the beginning of one, or `last`.")],
+    step: Annotated[str, typer.Argument(help="A step of it, as `trilha runs RUN` names it.")],
+    profile: ProfileOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Say why a run did, found or skipped a step: which part of its key changed."""
+    from components.workspace import open_workspace
+    from flows.execute import lifecycle_of
+    from flows.plan import why as explain
+    from flows.run import RunLog
+
+    workspace = open_workspace(profile)
+    header = RunLog(workspace).header(run)
+    lines = explain(workspace, lifecycle_of(header.project, header.profile), header, step)
+    emit({"run": header.id, "step": step, "why": lines}, lines, as_json=as_json)
+
+
+@app.command()
+def runs(
+    run: Annotated[str | None, typer.Argument(help="Show the steps of this run.")] = None,
+    profile: ProfileOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs of a profile, newest first, or the steps of one."""
+    from components.workspace import open_workspace
+    from flows.run import RunLog
+
+    log = RunLog(open_workspace(profile))
+    if run is None:
+        rows = [log.header(name).model_dump() for name in log.ids()]
+        emit(rows, columns(rows, ["id", "dag", "engine", "started"]), as_json=as_json)
+        return
+    header = log.header(run)
+    states = sorted(log.nodes(header.id).values(), key=lambda state: state.started or "9")
+    rows = [state.model_dump() for state in states]
+    shown = [{**row, "seconds": f"{row['seconds']:.1f}"} for row in rows]
+    emit(
+        {**header.model_dump(), "nodes": rows}, columns(shown, ["name", "status", "seconds", "error"]), as_json=as_json
+    )

@@ -1,0 +1,27 @@
+"""What Prefect's workers run: one flow a DAG, with parameters that a person fills in on Prefect's page.
+
+`prefect.yaml` names them; `prefect deploy --all` puts them on the server, and a worker of the pool runs them there.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from components.workspace import open_workspace
+from flows.execute import execute, lifecycle_of
+from flows.readiness import make_ready, needed_by
+
+
+@flow(persist_result=False)
+def lifecycle(project: str, profile: str = "local", until: str | None = None) -> None:
+    """From raw data to a release, as `trilha run PROJECT`.
+
+    Args:
+        project: a folder under config/projects.
+        profile: where it runs, a file under config/profiles.
+        until: stop after this step.
+    """
+    dag = lifecycle_of(project, profile, until)
+    wanted = [service for service in needed_by(dag, "prefect") if service != "prefect"]  # it is what runs this
+    make_ready(open_workspace(profile), wanted)
+    execute(dag, project=project, profile=profile, engine="prefect")

@@ -1,0 +1,235 @@
+"""A DAG as a Prefect flow: each node becomes a task, submitted when what it needs has ended.
+
+Records stay in this process and pass from task to task as they are; the server gets states, dependencies, logs and
+artifacts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+from prefect import Flow, Task, tags
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.context import FlowRunContext, SettingsContext, SyncClientContext, get_settings_context
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Crashed
+from prefect.task_engine import TaskRunTimeoutError
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from components.errors import TimeLimitError, TrilhaError
+from components.records import Record
+from components.workspace import Workspace
+from flows.dag import Dag, Node, Ref, replaced
+from flows.engines.local import worth_retrying
+from flows.engines.prefect_artifacts import Board
+from flows.run import Apply, Header, RunLog
+
+
+def run_as_flow(workspace: Workspace, dag: Dag, apply: Apply, header: Header, workers: int) -> dict[str, Record]:
+    """Run `dag` as a flow run on the profile's server; it has the run's id for its name.
+
+    Inside a flow run that is going on, as in a deployment, the nodes become tasks of that one, which gets the name.
+    """
+    outer = FlowRunContext.get()
+    if outer is not None and outer.flow_run is not None:
+        client = get_client(sync_client=True)
+        client.update_flow_run(outer.flow_run.id, name=header.id, tags={header.project, header.profile})
+        return _Schedule(workspace, dag, apply, header, client).run(workers)
+
+    api = f"{workspace.endpoint('prefect')}/api"
+
+    def body() -> dict[str, Record]:
+        _sign(client)
+        return _Schedule(workspace, dag, apply, header, client).run(workers)
+
+    whole = Flow(
+        body,
+        name=dag.name,
+        flow_run_name=header.id,
+        description=f"The DAG `{dag.name}` of Trilha.",
+        validate_parameters=False,
+        persist_result=False,
+        result_storage=workspace.home / "prefect" / "storage",  # else the server is asked for one
+    )
+    with _settings(api), tags(header.project, header.profile), SyncClientContext.get_or_create() as context:
+        client = context.client  # one for the flow, its tasks and its artifacts
+        _bury(client, header)
+        return whole()
+
+
+@contextmanager
+def _settings(api: str) -> Iterator[None]:
+    """This process talks to the server at `api`.
+
+    Heartbeats are for automations of a cluster; here they would cost a second at the end of every run. The settings are
+    copied, not made anew: reading and checking all of them again takes a tenth of a second.
+    """
+    context = get_settings_context()
+    settings = context.settings
+    changed = settings.model_copy(
+        update={
+            "api": settings.api.model_copy(update={"url": api}),
+            "flows": settings.flows.model_copy(update={"heartbeat_frequency": None}),
+        }
+    )
+    with SettingsContext(profile=context.profile, settings=changed):
+        yield
+
+
+class _Schedule:
+    """The nodes of one flow run."""
+
+    def __init__(self, workspace: Workspace, dag: Dag, apply: Apply, header: Header, client: SyncPrefectClient) -> None:
+        self._dag, self._apply, self._header = dag, apply, header
+        self._log = RunLog(workspace)
+        self._board = Board(workspace, client, header.project)
+        self._records: dict[str, Record] = {}
+        self._threads: dict[str, int] = {}
+
+    def run(self, workers: int) -> dict[str, Record]:
+        """Submit each node as soon as what it needs has ended, so that no thread sits and waits for another.
+
+        Raises:
+            TrilhaError: the first failure; nodes that do not need the failed one have finished.
+        """
+        futures: dict[str, PrefectFuture[State[None]]] = {}
+        ended: SimpleQueue[str] = SimpleQueue()
+        over: dict[str, None] = {}
+        waiting = list(self._dag.nodes)
+        with ThreadPoolTaskRunner[State[None]](max_workers=workers) as runner, self._interruptible():
+            while len(over) < len(self._dag.nodes):
+                for node in [node for node in waiting if over.keys() >= set(node.needs)]:
+                    waiting.remove(node)
+                    before = [futures[name] for name in node.needs]
+                    future = futures[node.name] = runner.submit(self._task(node), {}, wait_for=before)
+                    future.add_done_callback(partial(_put, ended, node.name))
+                over[ended.get()] = None
+        for name in over:
+            futures[name].wait()  # it has ended; this takes its state over without asking the server
+            state = futures[name].state
+            if not state.is_completed() and state.name != "NotReady":  # that one waits for a node that failed
+                raise _error(self._dag[name], futures[name])
+        return self._records
+
+    def _task(self, node: Node) -> Task[[], State[None]]:
+        policy = node.policy
+
+        def step() -> State[None]:
+            return self._do(node)
+
+        return Task(
+            step,
+            name=node.step.__name__,
+            task_run_name=node.name,
+            description=(node.step.__doc__ or "").strip().partition("\n")[0],
+            retries=policy.retries,
+            retry_delay_seconds=policy.retry_delay,
+            retry_condition_fn=_worth_retrying,
+            timeout_seconds=policy.timeout,
+            cache_policy=NO_CACHE,  # the ledger is the one place where work is remembered
+            persist_result=False,
+        )
+
+    def _do(self, node: Node) -> State[None]:
+        """Do one node in a thread of the pool; returns the state that its task shows."""
+        arguments = replaced(dict(node.arguments), Ref, lambda ref: self._records[ref.node])
+        guards = [self._records[guard.node] for guard in node.guards]
+        self._threads[node.name] = threading.get_ident()
+        try:
+            record = self._records[node.name] = self._apply(node, arguments, guards)
+        except TrilhaError as error:
+            self._board.show_error(node, error)
+            raise
+        finally:
+            del self._threads[node.name]
+        seen = self._log.node(self._header.id, node.name)
+        status = seen.status if seen else "done"
+        if seen and status == "skipped":
+            return Completed(name="Skipped", message=seen.output["skipped"])
+        found = f"Nothing changed since {seen.started}." if seen and status == "found" else ""
+        self._board.show(node, record, arguments, found)
+        return Completed(name="Cached", message=found) if found else Completed()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """When a signal ends the flow, end the steps that are running too: closing the pool would wait for them."""
+        try:
+            yield
+        except BaseException:
+            for thread in list(self._threads.values()):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+            raise
+
+
+def _put(queue: SimpleQueue[str], name: str, _: PrefectFuture[State[None]]) -> None:
+    queue.put(name)
+
+
+def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  # Prefect's signature
+    """Whether a second attempt can end otherwise; the step's own deadline is not given twice."""
+    error = state.data
+    return isinstance(error, Exception) and not isinstance(error, TaskRunTimeoutError) and worth_retrying(error)
+
+
+def _error(node: Node, future: PrefectFuture[State[None]]) -> BaseException:
+    """What a task failed with, as the caller should see it."""
+    error: Any = future.result(raise_on_failure=False)
+    if isinstance(error, TaskRunTimeoutError):
+        return TimeLimitError(
+            f"step {node.name!r} ran past its {node.policy.timeout:g} s",
+            next_step=f"raise policy.{node.step.__name__}.timeout in project.yaml",
+        )
+    assert isinstance(error, BaseException)
+    return error
+
+
+# --- flow runs whose process is gone ----------------------------------------------------------------------------------
+
+
+def _sign(client: SyncPrefectClient) -> None:
+    """Write this process on the flow run, so that a later run can tell when it was killed."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    client.update_flow_run(context.flow_run.id, infrastructure_pid=_mark(psutil.Process()))
+
+
+def _mark(process: psutil.Process) -> str:
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+
+
+def _bury(client: SyncPrefectClient, header: Header) -> None:
+    """Mark flow runs of this machine as crashed that still say they run, though their process was killed."""
+    running = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])),
+            tags=FlowRunFilterTags(all_=[header.project, header.profile]),
+        )
+    )
+    for other in running:
+        host, _, rest = (other.infrastructure_pid or "").partition(":")
+        pid = rest.partition(":")[0]
+        if host != socket.gethostname() or not pid.isdigit():
+            continue
+        try:
+            alive = _mark(psutil.Process(int(pid))) == other.infrastructure_pid
+        except psutil.Error:
+            alive = False
+        if not alive:
+            client.set_flow_run_state(other.id, Crashed(message="the process that ran it is gone"), force=True)

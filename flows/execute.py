@@ -1,0 +1,74 @@
+"""Put a project, a profile and an engine together and run a DAG."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import cast
+
+from components import config
+from components.errors import ConfigError
+from components.records import Record
+from components.workspace import Workspace, open_workspace
+from flows.dag import Dag, trace, until
+from flows.run import Engine, Header, Run, Watcher, new_header
+
+ENGINES = {
+    "local": "flows.engines.local:run",
+    "prefect": "flows.engines.prefect:run",
+}
+"""Engine -> its function; imported when it is first needed."""
+
+
+def lifecycle_of(project: str, profile: str, last: str | None = None) -> Dag:
+    """The traced lifecycle of a project, or the part of it up to the step `last`."""
+    settings = config.load_project(project)
+    from flows.lifecycle import POLICIES, lifecycle  # every step's module: not before the project is known to be right
+
+    dag = trace(lifecycle, settings, profile, policies={**POLICIES, **settings.file.policy})
+    return until(dag, last) if last else dag
+
+
+def engine_named(name: str) -> Engine:
+    """The engine's function.
+
+    Raises:
+        ConfigError: there is no such engine.
+    """
+    if name not in ENGINES:
+        raise ConfigError(f"engine {name!r}", accepted=", ".join(sorted(ENGINES)))
+    module, function = ENGINES[name].split(":")
+    return cast("Engine", getattr(importlib.import_module(module), function))
+
+
+def execute(
+    dag: Dag,
+    *,
+    project: str,
+    profile: str,
+    engine: str | None = None,
+    watch: Watcher = lambda _: None,
+    begun: Callable[[Header], None] = lambda _: None,
+) -> Record:
+    """Run `dag` to its result.
+
+    Args:
+        dag: from `lifecycle_of`.
+        project: its name, for the run's header.
+        profile: its name.
+        engine: in place of the profile's own.
+        watch: is told of each change of a node's state.
+        begun: is told the run's header before anything runs.
+
+    Raises:
+        DagError: a policy that the engine cannot honour; nothing ran.
+        TrilhaError: the first failure of a node.
+    """
+    workspace: Workspace = open_workspace(profile)
+    name = engine or workspace.profile.engine
+    schedule = engine_named(name)
+    header = new_header(dag.name, project, profile, name)
+    run = Run(workspace, header, watch)
+    begun(header)
+    run.announce(dag)
+    return schedule(dag, run.apply, header=header, workers=workspace.profile.workers)[dag.result]

@@ -1,0 +1,98 @@
+"""From raw data to a release: the DAG that every project runs."""
+
+from __future__ import annotations
+
+from components.champion import champion
+from components.config import Policy, Project
+from components.evaluate import evaluate
+from components.export import export
+from components.ingest import ingest, observe
+from components.prepare import prepare
+from components.publish import publish
+from components.qualify import qualify
+from components.records import Parameters, Release, Trial
+from components.register import register
+from components.release import release
+from components.search import points, propose
+from components.select import select
+from components.train import train
+from components.validate import validate
+from flows.dag import Do
+
+POLICIES = {
+    "observe": Policy(cache=False),
+    "champion": Policy(cache=False),
+    "ingest": Policy(retries=2),
+    "register": Policy(retries=2),
+}
+"""What holds unless `policy:` in project.yaml says otherwise."""
+
+
+def lifecycle(do: Do, project: Project, profile: str) -> Release:
+    """Ingest, gate, publish, learn, weigh, qualify and release `project` with the parts of `profile`."""
+    name, file = project.name, project.file
+    seen = do(observe, sources=file.sources)
+    raw = do(ingest, project=name, profile=profile, sources=file.sources, seen=seen)
+    report = do(validate, project=name, profile=profile, commit=raw, expectations=project.expectations)
+    data = do(publish, project=name, profile=profile, commit=raw, validation=report)
+    prepared = do(
+        prepare, project=name, profile=profile, commit=data, features=project.features, split=file.split, seed=file.seed
+    )
+
+    trials: list[Trial] = []
+    for index, point in enumerate(points(file.search, file.seed)):
+        parameters: Parameters
+        if point is None:  # the search learns: it asks for the next point when the waves before are done
+            wave = index - index % file.search.parallel
+            parameters = do.named(f"propose-{index:02}")(
+                propose,
+                search=file.search,
+                index=index,
+                earlier=trials[:wave],
+                metric=file.evaluate.metric,
+                seed=file.seed,
+            )
+        else:
+            parameters = point
+        trials.append(
+            do.named(f"train-{index:02}")(
+                train,
+                project=name,
+                profile=profile,
+                notebook=project.notebook,
+                prepared=prepared,
+                parameters=parameters,
+                timeout=file.search.timeout,
+                memory_mb=file.search.memory_mb,
+                seed=file.seed,
+            )
+        )
+
+    best = do(select, project=name, profile=profile, trials=trials, metric=file.evaluate.metric)
+    serving = do(champion, project=name, profile=profile, candidate=best)
+    decision = do(
+        evaluate,
+        profile=profile,
+        prepared=prepared,
+        candidate=best,
+        champion=serving,
+        rules=file.evaluate,
+        seed=file.seed,
+    )
+    with do.when(decision):
+        version = do(register, project=name, profile=profile, candidate=best, prepared=prepared)
+        bundle = do(export, project=name, profile=profile, candidate=best, prepared=prepared, serve=file.serve)
+        report_on_bundle = do(qualify, profile=profile, bundle=bundle, serve=file.serve)
+        return do(
+            release,
+            project=name,
+            profile=profile,
+            commit=data,
+            validation=report,
+            prepared=prepared,
+            candidate=best,
+            decision=decision,
+            version=version,
+            bundle=bundle,
+            qualification=report_on_bundle,
+        )

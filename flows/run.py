@@ -1,0 +1,209 @@
+"""One run of a DAG: what every engine does for a node, and the record of it under `<state>/runs/<run>/`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import fsspec
+
+from components.errors import NotFoundError, TrilhaError
+from components.ledger import Key, perform, revive
+from components.records import Record, Skipped, to_json
+
+if TYPE_CHECKING:
+    from components.workspace import Workspace
+    from flows.dag import Dag, Node
+
+Status = Literal["waiting", "running", "done", "found", "skipped", "failed"]
+"""`done`: it ran now. `found`: the ledger had it."""
+
+
+class Header(Record):
+    """What a run is of; `started` is UTC, ISO 8601."""
+
+    id: str
+    dag: str
+    project: str
+    profile: str
+    engine: str
+    started: str
+
+
+class NodeState(Record):
+    """One node of a run. `seconds` is what the step took when it was done, in this run or in the one that did it."""
+
+    name: str
+    step: str
+    needs: tuple[str, ...]
+    status: Status
+    key: Key | None = None
+    started: str = ""
+    seconds: float = 0.0
+    output: Any = None
+    error: str = ""
+
+
+class Apply(Protocol):
+    """What an engine calls for each node once its arguments are there."""
+
+    def __call__(self, node: Node, arguments: Mapping[str, object], guards: Sequence[object]) -> Record: ...
+
+
+class Engine(Protocol):
+    """Schedules the nodes of a DAG and calls `apply` for each; nothing else. Returns every node's record.
+
+    Raises:
+        DagError: before anything runs, where a policy cannot be honoured.
+        TrilhaError: the first node's failure, once the nodes that do not need it have finished.
+    """
+
+    def __call__(self, dag: Dag, apply: Apply, *, header: Header, workers: int) -> dict[str, Record]: ...
+
+
+Watcher = Callable[[NodeState], None]
+"""Is told of each change of a node's state."""
+
+
+class Run:
+    """A run that is going on."""
+
+    def __init__(self, workspace: Workspace, header: Header, watch: Watcher = lambda _: None) -> None:
+        self.header = header
+        self._workspace = workspace
+        self._watch = watch
+        self._log = RunLog(workspace)
+        self._log.begin(header)
+
+    def announce(self, dag: Dag) -> None:
+        """Write every node down as waiting, so that a run that dies shows what it did not come to."""
+        for node in dag.nodes:
+            self._log.write(self.header.id, self._state(node, "waiting"))
+
+    def apply(self, node: Node, arguments: Mapping[str, object], guards: Sequence[object]) -> Record:
+        """Do one node through the ledger; this is the `Apply` of every engine."""
+        self._note(self._state(node, "running"))
+        try:
+            outcome = perform(
+                node.step,
+                arguments,
+                ledger=self._workspace.ledger,
+                lock=self._workspace.lock,
+                guards=guards,
+                cached=node.policy.cache,
+                run=self.header.id,
+            )
+        except Exception as error:
+            text = str(error) if isinstance(error, TrilhaError) else f"{type(error).__name__}: {error}"
+            self._note(self._state(node, "failed", error=text))
+            raise
+        status: Status = "found" if outcome.hit else "done"
+        if isinstance(outcome.record, Skipped):
+            status = "skipped"
+        self._note(
+            self._state(
+                node,
+                status,
+                key=outcome.key,
+                started=outcome.started,
+                seconds=outcome.seconds,
+                output=to_json(outcome.record),
+            )
+        )
+        return outcome.record
+
+    def _state(self, node: Node, status: Status, **fields: Any) -> NodeState:
+        step = f"{node.step.__module__}:{node.step.__qualname__}"
+        return NodeState(name=node.name, step=step, needs=node.needs, status=status, **fields)
+
+    def _note(self, state: NodeState) -> None:
+        self._log.write(self.header.id, state)
+        self._watch(state)
+
+
+class RunLog:
+    """The runs of a profile: a header and one small file a node, so that nodes on many machines can write at once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(f"{workspace.state}/runs")
+
+    def begin(self, header: Header) -> None:
+        self._put(f"{header.id}/run.json", header)
+
+    def write(self, run: str, state: NodeState) -> None:
+        self._put(f"{run}/nodes/{state.name}.json", state)
+
+    def _put(self, name: str, record: Record) -> None:
+        path = f"{self._root}/{name}"
+        part = f"{path}.{time.monotonic_ns():x}.part"
+        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        self._fs.pipe_file(part, record.model_dump_json().encode())
+        self._fs.mv(part, path)
+
+    def header(self, run: str) -> Header:
+        """The header of a run; `run` may be the beginning of an id, or `last`.
+
+        Raises:
+            NotFoundError: there is no such run, or more than one.
+        """
+        known = self.ids()
+        found = known[:1] if run == "last" else [name for name in known if name.startswith(run)]
+        if len(found) != 1:
+            raise NotFoundError(
+                f"{len(found) or 'no'} runs begin with {run!r}",
+                accepted=", ".join(known[:5]) or "none yet",
+                next_step="trilha run PROJECT",
+            )
+        return Header.model_validate_json(self._fs.cat_file(f"{self._root}/{found[0]}/run.json"))
+
+    def ids(self) -> list[str]:
+        """The ids of all runs, newest first."""
+        try:
+            return sorted((str(path).rsplit("/", 1)[1] for path in self._fs.ls(self._root, detail=False)), reverse=True)
+        except FileNotFoundError:
+            return []
+
+    def before(self, header: Header) -> Iterator[Header]:
+        """Earlier runs of the same DAG and project, newest first."""
+        for name in self.ids():
+            if name < header.id:
+                with suppress(FileNotFoundError):  # killed between making its folder and its header
+                    earlier = self.header(name)
+                    if (earlier.dag, earlier.project) == (header.dag, header.project):
+                        yield earlier
+
+    def node(self, run: str, name: str) -> NodeState | None:
+        """A node of a run, None where the run does not have it."""
+        try:
+            return NodeState.model_validate_json(self._fs.cat_file(f"{self._root}/{run}/nodes/{name}.json"))
+        except FileNotFoundError:
+            return None
+
+    def nodes(self, run: str) -> dict[str, NodeState]:
+        """The nodes of a run by name."""
+        paths = [path for path in self._fs.ls(f"{self._root}/{run}/nodes", detail=False) if path.endswith(".json")]
+        states = [NodeState.model_validate_json(self._fs.cat_file(path)) for path in paths]
+        return {state.name: state for state in states}
+
+
+def new_header(dag: str, project: str, profile: str, engine: str) -> Header:
+    """A header with a fresh id, which sorts by time."""
+    now = datetime.now(UTC)
+    name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}-{project}-{secrets.token_hex(2)}"
+    return Header(
+        id=name,
+        dag=dag,
+        project=project,
+        profile=profile,
+        engine=engine,
+        started=now.isoformat(timespec="milliseconds"),
+    )
+
+
+def output_of(node: Node, state: NodeState) -> Record:
+    """The record that a finished node of a run returned."""
+    return revive(node.step, state.output)

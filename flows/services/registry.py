@@ -1,0 +1,109 @@
+"""What each service is: its ports, the command that starts it, and the page that says it is well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+"""Services listen here and nowhere else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A command and its whole environment."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One kind of service.
+
+    Args:
+        ports: what it listens on, the one that clients use first; then by how much each differs from the profile's.
+        probe: the port and the path that answer 200 once the service is well.
+        scheme: how clients speak to it: `http`, or `grpc`, which has no scheme in its address.
+        launch: the command, from the profile's home and the ports.
+    """
+
+    name: str
+    ports: Mapping[str, int]
+    probe: tuple[str, str]
+    scheme: str
+    launch: Callable[[Path, Mapping[str, int]], Launch]
+
+    def main_port(self, ports: Mapping[str, int]) -> int:
+        """The one that clients use."""
+        return ports[next(iter(self.ports))]
+
+    def url(self, ports: Mapping[str, int]) -> str:
+        """Where clients find it."""
+        address = f"{HOST}:{self.main_port(ports)}"
+        return address if self.scheme == "grpc" else f"http://{address}"
+
+
+FOREIGN = ("PREFECT_", "MLFLOW_", "_MLFLOW_", "TENSORBOARD_", "UVICORN_", "TRILHA_")
+"""Variables that are meant for the user's own programs and would bend ours."""
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` without what would bend a service: a server of its own is not one's client of another."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(FOREIGN)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # what the installation left uncompiled is compiled once, not each time
+    return kept | {"DO_NOT_TRACK": "1"}
+
+
+def _python(*arguments: str, **variables: str) -> Launch:
+    import components
+
+    ours = {"PYTHONPATH": str(Path(components.__path__[0]).parent)}
+    return Launch([sys.executable, "-m", *arguments], clean(os.environ) | ours | variables)
+
+
+def _prefect(home: Path, ports: Mapping[str, int]) -> Launch:
+    """One process with its UI, its scheduler and an SQLite database."""
+    port = str(ports["http"])
+    return _python(
+        "prefect", "server", "start", "--host", HOST, "--port", port,
+        PREFECT_HOME=str(home / "prefect"),
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_SERVER_UI_API_URL=f"http://{HOST}:{port}/api",
+    )  # fmt: skip
+
+
+def _mlflow(home: Path, ports: Mapping[str, int]) -> Launch:
+    return _python(
+        "components.adapters.mlflow_service", str(home / "mlflow"), HOST, str(ports["http"]),
+        MLFLOW_DISABLE_TELEMETRY="true",
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",  # jobs are for judges of language models
+    )  # fmt: skip
+
+
+def _tensorboard(home: Path, ports: Mapping[str, int]) -> Launch:
+    folder = home / "tensorboard"
+    folder.mkdir(exist_ok=True)
+    return _python("tensorboard.main", "--logdir", str(folder), "--host", HOST, "--port", str(ports["http"]))
+
+
+def _triton(home: Path, ports: Mapping[str, int]) -> Launch:
+    from components.adapters.triton_binary import command
+
+    arguments, environment = command(home, home / "triton" / "models", ports["grpc"], ports["http"], ports["metrics"])
+    return Launch(arguments, clean(environment))
+
+
+SERVICES = {
+    service.name: service
+    for service in (
+        Service("prefect", {"http": 0}, ("http", "/api/health"), "http", _prefect),
+        Service("mlflow", {"http": 0}, ("http", "/health"), "http", _mlflow),
+        Service("tensorboard", {"http": 0}, ("http", "/data/environment"), "http", _tensorboard),
+        Service("triton", {"grpc": 0, "http": -1, "metrics": 1}, ("http", "/v2/health/ready"), "grpc", _triton),
+    )
+}
+"""In the order in which they are shown."""

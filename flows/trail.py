@@ -1,0 +1,142 @@
+"""The trail: from a release, a model version, a run or a commit back to the bytes it was learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from components import config
+from components.errors import NotFoundError, TrilhaError
+from components.records import FileStamp, Release
+from components.releases import releases
+from flows.run import RunLog
+
+if TYPE_CHECKING:
+    from components.ports import DataStore, Revision
+    from components.workspace import Workspace
+
+MINIMUM = 6
+"""Characters of an id that are enough to mean it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of the chain: what it is, its name, and what is known of it."""
+
+    what: str
+    name: str
+    lines: tuple[str, ...] = ()
+
+
+def trail(workspace: Workspace, name: str) -> list[Link]:
+    """The chain that starts at `name`.
+
+    Args:
+        workspace: the profile to look in.
+        name: `PROJECT/NUMBER`, `MODEL:VERSION`, or at least 6 characters of the id of a run, an MLflow run, a bundle, a
+            release's digest or a commit.
+
+    Raises:
+        NotFoundError: nothing has that name.
+    """
+    known = [release for project in config.project_names() for release in releases(workspace.store, project)]
+    for release in known:
+        if name in _names(release, workspace) or (len(name) >= MINIMUM and _begins(release, workspace, name)):
+            return list(of_release(workspace, release))
+    with suppress(NotFoundError):
+        return list(_of_run(workspace, name))
+    try:
+        return list(_of_commit(workspace, name))
+    except TrilhaError:
+        raise NotFoundError(
+            f"nothing is named {name!r}",
+            accepted="PROJECT/NUMBER, MODEL:VERSION, or the beginning of a run's, bundle's or commit's id",
+            next_step="trilha releases PROJECT, trilha runs or trilha data log",
+        ) from None
+
+
+def _names(release: Release, workspace: Workspace) -> set[str]:
+    names = {f"{release.project}/{release.number}", f"{release.version.name}:{release.version.version}"}
+    return names | {release.bundle.model, _run_of(workspace, release)}
+
+
+def _begins(release: Release, workspace: Workspace, name: str) -> bool:
+    ids = (
+        release.digest,
+        release.bundle.digest,
+        release.candidate.run_id,
+        release.candidate.trial.run_id,
+        release.commit.id,
+        release.commit.tree,
+        _run_of(workspace, release),
+    )
+    return any(known.startswith(name) for known in ids)
+
+
+def _run_of(workspace: Workspace, release: Release) -> str:
+    """The run that made the release; a rollback's key is in no ledger."""
+    entry = workspace.ledger.read(release.key)
+    return entry.run if entry else ""
+
+
+def of_release(workspace: Workspace, release: Release) -> Iterator[Link]:
+    """The chain from a release back to its sources, link by link; its last links ask the data store."""
+    trial, decision, checked = release.candidate.trial, release.decision, release.qualification
+    restores = (f"restores release {release.restores}",) if release.restores else ()
+    yield Link(
+        "release",
+        f"{release.project}/{release.number}",
+        (f"digest {release.digest}", f"{release.created}, code {release.revision or 'outside Git'}", *restores),
+    )
+    yield Link("run", _run_of(workspace, release) or "unknown")
+    yield Link(
+        "bundle",
+        release.bundle.model,
+        (
+            f"digest {release.bundle.digest}, target {release.bundle.target}",
+            f"qualified on {checked.rows} golden rows: off by {checked.difference:.1e}, p99 {checked.p99_ms:.1f} ms",
+        ),
+    )
+    yield Link("model", f"{release.version.name}:{release.version.version}", (f"digest {release.version.digest}",))
+    yield Link("decision", "passed" if decision.passed else "refused", decision.reasons)
+    settings = ", ".join(f"{name}={value}" for name, value in trial.parameters.values.items())
+    yield Link(
+        "trial", trial.run_id, (settings, f"notebook {trial.notebook.path} (SHA-256 {trial.notebook.sha256[:12]})")
+    )
+    rows = ", ".join(f"{name} {getattr(release.prepared, name).rows} rows" for name in ("train", "valid", "test"))
+    yield Link("prepared", release.prepared.tree[:12], (rows,))
+    results = release.validation.results
+    held = sum(result.success for result in results)
+    yield Link("validation", f"{held} of {len(results)} expectations held", (f"page {release.validation.docs.path}",))
+    yield from _of_commit(workspace, release.commit.id)
+
+
+def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
+    log = RunLog(workspace)
+    header = log.header(name)
+    states = log.nodes(header.id)
+    lines = tuple(f"{state.name}: {state.status}" for state in states.values())
+    yield Link("run", header.id, (f"{header.dag} of {header.project} on {header.engine}, {header.started}", *lines))
+    state = states.get("publish") or states.get("ingest")
+    if state is not None and state.output:
+        yield from _of_commit(workspace, state.output["id"])
+
+
+def _of_commit(workspace: Workspace, name: str) -> Iterator[Link]:
+    """A data commit and, from its metadata or its merged parent's, the files it was made from."""
+    revision = workspace.store.resolve(name)
+    yield Link("commit", revision.id, (f"{revision.created}  {revision.message.splitlines()[0]}",))
+    for table, files in sources(workspace.store, revision).items():
+        for file in files:
+            yield Link("source", file.url, (f"table {table}, {file.size} bytes, stamp {file.stamp}",))
+
+
+def sources(store: DataStore, revision: Revision) -> dict[str, tuple[FileStamp, ...]]:
+    """The files that each table of a data commit was read from, as ingest wrote them down."""
+    while "sources" not in revision.metadata and revision.parents:
+        revision = store.resolve(revision.parents[-1])  # a merge's last parent is what came in
+    tables = json.loads(revision.metadata.get("sources", "{}"))
+    return {table: tuple(FileStamp(**file) for file in files) for table, files in tables.items()}

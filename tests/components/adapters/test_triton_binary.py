@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from components import endpoints
+from components.adapters import triton_binary
+from components.adapters.triton_binary import command
+from components.errors import UnavailableError
+from tests.triton import Triton
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_listens_on_loopback_only(triton: Triton) -> None:
+    """A server that `command` starts is not seen from other machines."""
+    listening = [
+        ipaddress.ip_address(connection.laddr.ip.removeprefix("::ffff:"))
+        for connection in psutil.Process(triton.process.pid).net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) == 3
+    assert all(address.is_loopback for address in listening)
+
+
+def test_server_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full Triton that is installed wins over the wheel's, with its own backends."""
+    program = tmp_path / "bin" / "tritonserver"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    arguments, environment = command(tmp_path, tmp_path / "models", 1, 2, 3)
+    assert arguments[0] == str(program)
+    assert not any(argument.startswith("--backend-directory") for argument in arguments)
+    assert environment == dict(os.environ)
+
+
+def test_without_any_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no server says what would be one."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(triton_binary.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UnavailableError, match=r"no Triton .* nvidia-pytriton .* services\.triton\.url"):
+        command(tmp_path, tmp_path / "models", 1, 2, 3)
+
+
+def test_python_without_a_stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that the wheel was not built for is refused with those that it was."""
+    newer = SimpleNamespace(version_info=SimpleNamespace(major=3, minor=99), prefix="/", base_prefix="/")
+    monkeypatch.setattr(triton_binary, "sys", newer)
+    with pytest.raises(UnavailableError, match=r"Python 3\.99; accepted: .*3\.11, 3\.12, 3\.13"):
+        command(tmp_path, tmp_path / "models", 1, 2, 3)
+
+
+def test_missing_library_is_named(tmp_path: Path, triton: Triton) -> None:
+    """A stub that the loader cannot start is found out before any model is, and the library is named."""
+    backends = next((triton.repository.parent / "triton").glob("backends-*"))
+    copy = shutil.copytree(backends, tmp_path / "backends")
+    bare = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+    with pytest.raises(UnavailableError, match=r"lib\S+\.so\S* cannot open|lib\S+\.so\S*: cannot open") as caught:
+        triton_binary._check(copy / "python" / "triton_python_backend_stub", bare)
+    assert "apt-get install libpython3" in caught.value.next_step
+    assert not copy.exists()
+
+
+@pytest.fixture
+def regions(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A piece of shared memory as a server of this home would make it, and one of another home."""
+    mark = hashlib.sha256(str(tmp_path.resolve()).encode()).hexdigest()[:12]
+    made = Path(f"/dev/shm/trilha-{mark}-left"), Path(f"/dev/shm/trilha-{'0' * 12}-{os.getpid()}")
+    for region in made:
+        region.touch()
+    yield made
+    for region in made:
+        region.unlink(missing_ok=True)
+
+
+def test_killed_server_leaves_no_shared_memory(tmp_path: Path, regions: tuple[Path, Path]) -> None:
+    """What a killed server left in shared memory is dropped at the next start, and nothing of others."""
+    command(tmp_path, tmp_path / "models", 1, 2, 3)
+    assert [region.exists() for region in regions] == [False, True]
+
+
+def test_shared_memory_of_a_running_server_stays(
+    tmp_path: Path, regions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking how a server would be started, as `trilha doctor` does, harms none that runs."""
+    program = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(program, env={**os.environ, endpoints.TOKEN: "token"}) as process:
+        entry = endpoints.Endpoint(
+            service="triton", url="127.0.0.1:1", ports={}, pid=process.pid, token="token", started=""
+        )
+        path = endpoints.path(tmp_path, "triton")
+        path.parent.mkdir(parents=True)
+        path.write_text(entry.model_dump_json())
+        command(tmp_path, tmp_path / "models", 1, 2, 3)
+        process.kill()
+    assert [region.exists() for region in regions] == [True, True]
+
+
+@pytest.mark.slow
+def test_nothing_outlives_a_killed_test_process(tmp_path: Path) -> None:
+    """Server and stubs are gone soon after the process that the fixture runs in was killed."""
+    script = (
+        "import pathlib, sys, time\n"
+        "from tests.triton import start\n"
+        f"server = start(pathlib.Path({str(tmp_path)!r}))\n"
+        "print(server.process.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        server = psutil.Process(int(parent.stdout.readline()))
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE

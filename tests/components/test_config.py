@@ -1,0 +1,143 @@
+"""What is accepted in `config/`, and what the errors say."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from components.config import load_profile, load_project, root
+from components.errors import ConfigError, NotFoundError
+
+PROJECT = """\
+title: A small one
+sources:
+  trips: {path: data/trips.csv}
+row: id
+target: late
+split:
+  by: random
+  key: id
+  valid: 0.2
+  test: 0.2
+notebook: notebooks/small.ipynb
+search:
+  method: grid
+  spaces:
+    - depth: {values: [1, 2]}
+"""
+
+
+@pytest.fixture
+def project(repository: Path) -> Path:
+    """A complete project `small`; returns its project.yaml."""
+    folder = repository / "config" / "projects" / "small"
+    folder.mkdir()
+    (folder / "project.yaml").write_text(PROJECT)
+    (folder / "features.sql").write_text("select 1")
+    (folder / "expectations.yaml").write_text("tables: {trips: []}")
+    (repository / "notebooks").mkdir()
+    cells = [{"cell_type": "code", "source": ["x = 1"], "metadata": {"tags": ["parameters"]}, "outputs": [1]}]
+    (repository / "notebooks" / "small.ipynb").write_text(json.dumps({"cells": cells}))
+    return folder / "project.yaml"
+
+
+def test_a_complete_project_loads(project: Path) -> None:
+    """Every file of a project becomes one value."""
+    loaded = load_project("small")
+    assert loaded.name == "small"
+    assert loaded.features.target == "late"
+    assert loaded.expectations == {"trips": ()}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title:", "titel:", r"project.yaml:1: unknown key 'titel' \(did you mean 'title'\?\); accepted: description, "),
+        ("valid: 0.2", "valid: lots", r"project.yaml:9: split\.\S*valid: 'lots'; accepted: Input should be a valid number"),
+        ("  valid: 0.2\n", "  valdi: 0.2\n", r"project.yaml:9: unknown key '\S*valdi' \(did you mean 'valid'\?\)"),
+        ("target: late\n", "", r"project.yaml:\d+: key 'target' is missing"),
+        ("valid: 0.2", "valid: 0.9", r"valid \+ test below 1"),
+        ("depth: {values: [1, 2]}", "depth: {low: 1, high: 3}", r"a range has no end of points"),
+        ("title: A small one", "title: A\ntitle: B", r"project.yaml:2: key 'title' is given twice"),
+        ("title: A small one", "title: !!python/object:os.system A", r"project.yaml:1: could not determine a constructor"),
+        ("title: A small one", "title: [", r"project.yaml:\d+: "),
+        ("trips: {path", "Trips: {path", r"project.yaml:3: .*a lower-case letter"),
+        ("notebooks/small.ipynb", "../small.ipynb", r"a path inside the repository"),
+    ],
+)  # fmt: skip
+def test_a_fault_names_file_line_key_and_what_is_accepted(project: Path, old: str, new: str, message: str) -> None:
+    """One line that is enough to go on."""
+    assert old in PROJECT
+    project.write_text(PROJECT.replace(old, new))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_project("small")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_fault_is_in_the_details(project: Path) -> None:
+    """The first fault is the error; none is hidden behind it."""
+    project.write_text(PROJECT.replace("title:", "titel:").replace("row: id", "rwo: id"))
+    with pytest.raises(ConfigError) as caught:
+        load_project("small")
+    assert "'titel'" in caught.value.details
+    assert "'rwo'" in caught.value.details
+
+
+@pytest.mark.parametrize("name", ["../small", "Small", "", "small/..", "a" * 64, "-x", "small\n"])
+def test_names_are_by_allow_list(project: Path, name: str) -> None:
+    """Nothing that could leave its folder, or mean something to a shell, a URL or SQL."""
+    with pytest.raises(ConfigError, match="accepted: a name: a lower-case letter"):
+        load_project(name)
+
+
+def test_an_unknown_project_is_told_the_known_ones(project: Path) -> None:
+    """With the next thing to do."""
+    with pytest.raises(NotFoundError, match="no project 'smal'; accepted: small; next: create .*smal/project.yaml"):
+        load_project("smal")
+    with pytest.raises(NotFoundError, match="no profile 'nowhere'; accepted: test"):
+        load_profile("nowhere")
+
+
+def test_prose_and_outputs_do_not_change_a_notebook(project: Path, repository: Path) -> None:
+    """Only code does."""
+    path = repository / "notebooks" / "small.ipynb"
+    before = load_project("small").notebook
+    document = json.loads(path.read_text())
+    document["cells"][0]["outputs"] = []
+    document["cells"].append({"cell_type": "markdown", "source": ["# prose"], "metadata": {}})
+    path.write_text(json.dumps(document))
+    assert load_project("small").notebook == before
+    document["cells"][0]["source"] = ["x = 2"]
+    path.write_text(json.dumps(document))
+    assert load_project("small").notebook != before
+
+
+def test_expectations_for_a_table_that_is_not_there_are_refused(project: Path) -> None:
+    """A renamed table takes its expectations along or says so."""
+    (project.parent / "expectations.yaml").write_text("tables: {trisp: []}")
+    with pytest.raises(ConfigError, match="no table 'trisp' in project.yaml; accepted: trips"):
+        load_project("small")
+
+
+def test_outside_a_repository_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repository is the nearest folder upwards that has projects."""
+    monkeypatch.delenv("TRILHA_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    root.cache_clear()
+    with pytest.raises(ConfigError, match="no config/projects in .* or above"):
+        root()
+
+
+def test_the_profiles_and_projects_that_ship_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every YAML file of this repository loads."""
+    here = Path(__file__).parents[2]
+    monkeypatch.setenv("TRILHA_ROOT", str(here))
+    root.cache_clear()
+    for path in (here / "config" / "profiles").glob("*.yaml"):
+        load_profile(path.stem)
+    for path in (here / "config" / "projects").glob("*/project.yaml"):
+        assert textwrap.dedent(load_project(path.parent.name).file.title)
+    root.cache_clear()

@@ -1,0 +1,1 @@
+select id, late, sent, city, distance, weight from parcels

@@ -1,0 +1,266 @@
+"""A real Triton for tests, and a small fitted model to put into it."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.adapters.triton_binary import command
+from components.config import Serve
+from components.export import export
+from components.ledger import running_as
+from components.records import (
+    Artifact,
+    Candidate,
+    Commit,
+    Decision,
+    Graphs,
+    ModelVersion,
+    Parameters,
+    Prepared,
+    Qualification,
+    Release,
+    Split,
+    Trial,
+    Validation,
+    digest,
+)
+from components.releases import write
+from components.workspace import Workspace, open_workspace
+
+FEATURES = {"carrier": "string", "origin": "string", "distance": "double", "wind": "double", "hour": "bigint"}
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A server that runs: where it is, where it reads models from, its process, what it says."""
+
+    address: str
+    repository: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    """The Triton of the locked wheel, or the one on PATH, on free ports; it ends with the tests, however they end."""
+    server = start(tmp_path_factory.mktemp("triton"))
+    try:
+        yield server
+    finally:
+        server.process.terminate()
+        try:
+            server.process.wait(15)
+        except subprocess.TimeoutExpired:
+            server.process.kill()
+            server.process.wait()
+        command(server.repository.parent, server.repository, 0, 0, 0)  # drops what a killed stub left in shared memory
+
+
+def start(home: Path) -> Triton:
+    """Start a server that ends with this process at the latest."""
+    ports = free_ports(3)
+    arguments, environment = command(home, home / "models", *ports)
+    log = home / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            arguments,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  # it calls the kernel and nothing else
+        )
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        if all(map(_listens, ports)):
+            return Triton(f"127.0.0.1:{ports[0]}", home / "models", process, log)
+        time.sleep(0.05)
+    raise AssertionError(f"Triton does not start:\n{log.read_text()[-3000:]}")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the test process is gone, even by `kill -9`; its stubs follow."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on just now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def served(repository: Path, triton: Triton) -> Workspace:
+    """The parts of profile `test`, whose model server is the real one; models stay on it from test to test."""
+    path = repository / "config" / "profiles" / "test.yaml"
+    path.write_text(
+        path.read_text() + f"services: {{triton: {{url: '{triton.address}', repository: '{triton.repository}'}}}}\n"
+    )
+    open_workspace.cache_clear()
+    return open_workspace("test")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A logistic regression behind imputation, scaling and one-hot encoding, and the rows it is tested on."""
+
+    pre: Any
+    model: Any
+    test: Path
+    predictions: Path
+    graphs: Path
+    """A folder with pre.onnx, model.onnx, post.onnx."""
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """Fitted once for all tests."""
+    return fit(tmp_path_factory.mktemp("fitted"), seed=0)
+
+
+def fit(folder: Path, seed: int, scale: float = 1.0) -> Fitted:
+    """Fit on made-up flights.
+
+    Args:
+        folder: where the files go.
+        seed: draws the rows.
+        scale: multiplies the distances, so that another fit has another scaler.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    from components.adapters.onnx_graphs import write_graphs
+    from components.model_inputs import to_frame
+
+    table = _flights(seed, scale)
+    frame = to_frame(table, FEATURES)
+    text = [name for name, kind in FEATURES.items() if kind == "string"]
+    numbers = [name for name in FEATURES if name not in text]
+    pre = ColumnTransformer([
+        ("text", OneHotEncoder(handle_unknown="ignore", sparse_output=False), text),
+        ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), numbers),
+    ])  # fmt: skip
+    features = pre.fit_transform(frame[list(FEATURES)])
+    model = LogisticRegression().fit(features, frame["late"])
+    probability = model.predict_proba(features)[:, 1]
+    pq.write_table(table, folder / "test.parquet")
+    answers = {"row": table["flight"], "target": table["late"], "probability": probability}
+    pq.write_table(pa.table(answers | {"label": (probability >= 0.5).astype("int64")}), folder / "predictions.parquet")
+    graphs = folder / "graphs"
+    graphs.mkdir()
+    write_graphs(pre, model, 0.5, FEATURES, (graphs / "pre.onnx", graphs / "model.onnx", graphs / "post.onnx"))
+    return Fitted(pre, model, folder / "test.parquet", folder / "predictions.parquet", graphs)
+
+
+def _flights(seed: int, scale: float) -> Any:
+    import numpy as np
+    import pyarrow as pa
+
+    draw, rows = np.random.default_rng(seed), 400
+    carrier = draw.choice(["AA", "UA", "DL", "Ã"], rows, p=[0.5, 0.3, 0.19, 0.01]).tolist()
+    distance, wind = draw.normal(1000, 300, rows) * scale, draw.gamma(2, 5, rows)
+    hour = draw.integers(0, 24, rows)
+    late = distance / scale / 300 + wind / 5 + hour / 8 + np.array([2 * (one == "UA") for one in carrier]) > 8
+    return pa.table(
+        {
+            "flight": [f"f{number:04}" for number in range(rows)],
+            "late": late.astype("int64"),
+            "carrier": pa.array([None if number % 50 == 7 else one for number, one in enumerate(carrier)], pa.string()),
+            "origin": draw.choice(["JFK", "LGA", "EWR"], rows).tolist(),
+            "distance": distance,
+            "wind": pa.array([None if number % 40 == 3 else one for number, one in enumerate(wind)], pa.float64()),
+            "hour": hour.astype("int64"),
+        }
+    )
+
+
+def candidate_in(workspace: Workspace, fitted: Fitted, key: str = "made") -> tuple[Candidate, Prepared]:
+    """The records of a fitted model, its files in the artifact store under `key`."""
+    import shutil
+
+    folder = workspace.home / "made"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(fitted.graphs, folder)
+    shutil.copy(fitted.test, folder / "test.parquet")
+    shutil.copy(fitted.predictions, folder / "predictions.parquet")
+    files = workspace.artifacts.publish(key, folder)
+    page = Artifact(path="page.html", sha256="", size=0)
+    trial = Trial(
+        parameters=Parameters(values={}),
+        metrics={"auc": 0.9},
+        graphs=Graphs(pre=files["pre.onnx"], model=files["model.onnx"], post=files["post.onnx"]),
+        predictions=files["predictions.parquet"],
+        run_id="1",
+        notebook=page,
+        page=page,
+        plots=(),
+        seconds=1.0,
+    )
+    split = Split(file=files["test.parquet"], rows=400, positives=0.5)
+    prepared = Prepared(
+        tree="0" * 64, commit="c", row="flight", target="late", features=FEATURES,
+        train=split, valid=split, test=split, reference=page,
+    )  # fmt: skip
+    return Candidate(trial=trial, metric="auc", value=0.9, trials=(), run_id="1"), prepared
+
+
+def release_of(workspace: Workspace, fitted: Fitted, project: str = "flights") -> Release:
+    """A release of a fitted model, written to the data store; the server has not seen it."""
+    key = digest({"release": project})
+    candidate, prepared = candidate_in(workspace, fitted)
+    with running_as(key):
+        bundle = export(project, workspace.name, candidate, prepared, Serve(golden=16))
+    page = candidate.trial.page
+    first = next(workspace.store.log("main"))
+    commit = Commit(id=first.id, branch="main", tree=prepared.tree, tables={})
+
+    def manifest(number: int) -> Release:
+        return Release(
+            project=project,
+            number=number,
+            digest=bundle.digest,
+            commit=commit,
+            validation=Validation(tree=commit.tree, results=(), report=page, docs=page, offending=None),
+            prepared=prepared,
+            candidate=candidate,
+            decision=Decision(
+                passed=True, reasons=(), metrics={}, baselines={}, difference=None, slices=(), plots=()
+            ),
+            version=ModelVersion(name=project, version="1", digest=bundle.digest, run_id="1"),
+            bundle=bundle,
+            qualification=Qualification(
+                digest=bundle.digest, rows=16, tolerance=1e-5, difference=0.0, budget_ms=50.0, p50_ms=2.0, p99_ms=4.0,
+                server="",
+            ),
+            key=key,
+            revision="",
+            created="2026-01-01T00:00:00+00:00",
+        )  # fmt: skip
+
+    return write(workspace.store, project, key, manifest)
