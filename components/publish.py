@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from components.errors import ConflictError, GateError
 from components.ledger import effect_key
-from components.records import Commit, Validation, digest
+from components.records import Commit, Published, Validation, digest
 from components.tables import MAIN, contents, counted, manifest
 from components.workspace import open_workspace
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from components.ports import DataStore
 
 
-def publish(project: str, profile: str, commit: Commit, validation: Validation) -> Commit:
+def publish(project: str, profile: str, commit: Commit, validation: Validation) -> Published:
     """Merge the ingested branch into `main` atomically, and delete it; returns the commit that later steps name.
 
     Where `main` has got other data of this project since the ingest began, this data replaces it as a whole: tables of
@@ -44,7 +44,7 @@ def publish(project: str, profile: str, commit: Commit, validation: Validation) 
             head = _merge(store, project, commit, validation, head)
     if commit.branch != MAIN:
         store.delete_branch(commit.branch)
-    return Commit(id=head, branch=MAIN, tree=commit.tree, tables=commit.tables)
+    return Published(id=head, branch=MAIN, tree=commit.tree, tables=commit.tables, project=project)
 
 
 def _merge(store: DataStore, project: str, commit: Commit, validation: Validation, head: str) -> str:

@@ -77,6 +77,12 @@ class Commit(Record):
     """Rows in each table."""
 
 
+class Published(Commit):
+    """A commit whose data `main` holds for `project`; one that it holds no longer has to be published again."""
+
+    project: str
+
+
 class ExpectationResult(Record):
     """One expectation on one table: its arguments in words, what was observed, and the author's notes on it."""
 

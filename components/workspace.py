@@ -13,7 +13,8 @@ from components import config, endpoints
 from components.artifacts import Artifacts
 from components.errors import UnavailableError
 from components.ledger import Ledger
-from components.records import Artifact, Commit
+from components.records import Artifact, Commit, Published
+from components.tables import MAIN, contents
 
 if TYPE_CHECKING:
     from components.ports import DataStore, ModelServer, Tracker
@@ -98,7 +99,14 @@ class Workspace:
         return getattr(importlib.import_module(module), function)(self)
 
     def _present(self, part: Artifact | Commit) -> bool:
-        return self.artifacts.has(part) if isinstance(part, Artifact) else self.store.has(part.id)
+        """Whether what a step made is still in its place."""
+        if isinstance(part, Artifact):
+            return self.artifacts.has(part)
+        if not self.store.has(part.id):
+            return False
+        if isinstance(part, Published):
+            return contents(self.store, MAIN, part.project) == contents(self.store, part.id, part.project)
+        return True
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ from components.errors import ConfigError
 from components.records import Record
 from components.workspace import Workspace, open_workspace
 from flows.dag import Dag, trace, until
-from flows.run import Engine, Header, Run, Watcher, new_header
+from flows.run import Engine, Header, NodeState, Run, Watcher, new_header
 
 ENGINES = {
     "local": "flows.engines.local:run",
@@ -68,7 +68,22 @@ def execute(
     name = engine or workspace.profile.engine
     schedule = engine_named(name)
     header = new_header(dag.name, project, profile, name)
-    run = Run(workspace, header, watch)
+    run = Run(workspace, header, _looking_ahead(dag, watch))
     begun(header)
     run.announce(dag)
     return schedule(dag, run.apply, header=header, workers=workspace.profile.workers)[dag.result]
+
+
+def _looking_ahead(dag: Dag, watch: Watcher) -> Watcher:
+    """`watch`, and while what trials learn from is made anew, their libraries are imported."""
+    first = next((place for place, node in enumerate(dag.nodes) if node.step.__name__ == "train"), 0)
+    before = {node.name for node in dag.nodes[:first] if node.policy.cache}
+
+    def seen(state: NodeState) -> None:
+        watch(state)
+        if state.status == "done" and state.name in before:
+            from components.adapters import papermill_kernel
+
+            papermill_kernel.warm_up()
+
+    return seen

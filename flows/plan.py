@@ -73,7 +73,7 @@ def _reason(node: Node, arguments: Mapping[str, object], earlier: NodeState | No
     if earlier is None or earlier.key is None:
         return "never done"
     changes = list(differences(earlier.key, key_of(node.step, arguments), node))
-    return "; ".join(changes) or "its output is gone"
+    return "; ".join(changes) or "what it made is gone or was replaced"
 
 
 def why(workspace: Workspace, dag: Dag, header: Header, name: str) -> list[str]:
@@ -102,7 +102,10 @@ def why(workspace: Workspace, dag: Dag, header: Header, name: str) -> list[str]:
             node = next((node for node in dag.nodes if node.name == name), None)
             changes = list(differences(before.key, state.key, node))
             since = f"{name} was done because, since run {earlier.id},"
-            return [since, *(changes or ["its output was gone, or it looks at the outside world every time"])]
+            return [
+                since,
+                *(changes or ["what it made was gone or replaced, or it looks at the outside world every time"]),
+            ]
     return [f"{name} was done for the first time"]
 
 

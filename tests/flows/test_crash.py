@@ -14,9 +14,12 @@ import pytest
 
 from components.records import Release, digest
 from components.releases import releases
+from components.tables import contents
 from components.workspace import Workspace, open_workspace
-from flows.execute import lifecycle_of
-from flows.run import RunLog, output_of
+from flows.dag import Dag
+from flows.execute import execute, lifecycle_of
+from flows.plan import plan
+from flows.run import Header, RunLog, output_of
 from flows.services import down, ensure
 
 PROGRAM = """
@@ -170,3 +173,34 @@ def test_a_changed_source_makes_one_more_release_or_says_why_not(ready: Workspac
     assert states["evaluate"].status == "done"
     assert "champion" in states["evaluate"].output["baselines"]
     assert len(list(releases(ready.store, "small"))) == (2 if states["release"].status == "done" else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_source_put_back_is_published_again(small: Path) -> None:
+    """`main` follows the source back to an earlier state, though the ledger knows that publish; then it is found."""
+    from tests.conftest import write_parcels
+
+    workspace, dag = open_workspace("test"), lifecycle_of("small", "test", "publish")
+
+    def status_after(rows: int) -> tuple[str, dict[str, int]]:
+        write_parcels(Path("data/parcels.csv"), rows=rows)
+        header = execute_to(dag)
+        held = contents(workspace.store, "main", "small")
+        assert held
+        state = RunLog(workspace).node(header, "publish")
+        assert state
+        return state.status, held.rows
+
+    assert status_after(2_000) == ("done", {"parcels": 2_000})
+    assert status_after(2_100) == ("done", {"parcels": 2_100})
+    assert {one.name: one.action for one in plan(dag, workspace, "small")}["publish"] == "found"
+    assert status_after(2_000) == ("done", {"parcels": 2_000})
+    assert status_after(2_000) == ("found", {"parcels": 2_000})
+
+
+def execute_to(dag: Dag) -> str:
+    """Run `dag` here; returns the run's id."""
+    headers: list[Header] = []
+    execute(dag, project="small", profile="test", engine="local", begun=headers.append)
+    return headers[0].id

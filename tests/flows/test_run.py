@@ -113,7 +113,7 @@ def test_plan_says_what_would_run_and_why_and_changes_nothing(workspace: Workspa
     assert isinstance(made, Text)
     assert made.file
     workspace.artifacts.local(made.file).unlink()
-    assert actions(dag_of(source))["shout-0"] == ("run", "its output is gone")
+    assert actions(dag_of(source))["shout-0"] == ("run", "what it made is gone or was replaced")
 
 
 def test_why_names_the_part_of_the_key_that_changed(workspace: Workspace, source: Path) -> None:

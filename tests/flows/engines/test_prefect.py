@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 BARRIER = threading.Barrier(2, timeout=20)
 ATTEMPTS: list[str] = []
 ENDED: list[str] = []
+FINAL = {"COMPLETED", "FAILED", "CRASHED"}
 
 
 class Text(Record):
@@ -92,12 +93,12 @@ class Server:
         return found[0]
 
     def task_runs(self, flow_run: str, expected: int) -> dict[str, dict[str, Any]]:
-        """By name; the server writes them from events, which arrive a moment later."""
+        """By name; the server writes them from events, first their state's type and a moment later the state itself."""
         found = eventually(
             lambda: [
                 task
                 for task in self.ask("task_runs", flow_runs={"id": {"any_": [flow_run]}})
-                if task["state_type"] in {"COMPLETED", "FAILED", "CRASHED"} or task["state_name"] == "NotReady"
+                if task["state"] and (task["state"]["type"] in FINAL or task["state"]["name"] == "NotReady")
             ],
             lambda tasks: len(tasks) >= expected,
         )
