@@ -9,9 +9,10 @@ from typing import cast
 from components import config
 from components.errors import ConfigError
 from components.records import Record
+from components.runs import Header, NodeState, Run, Watcher, new_header
 from components.workspace import Workspace, open_workspace
 from flows.dag import Dag, trace, until
-from flows.run import Engine, Header, NodeState, Run, Watcher, new_header
+from flows.engines import Engine
 
 ENGINES = {
     "local": "flows.engines.local:run",
@@ -70,8 +71,8 @@ def execute(
     header = new_header(dag.name, project, profile, name)
     run = Run(workspace, header, _looking_ahead(dag, watch))
     begun(header)
-    run.announce(dag)
-    return schedule(dag, run.apply, header=header, workers=workspace.profile.workers)[dag.result]
+    run.announce(dag.nodes)
+    return schedule(dag, run)[dag.result]
 
 
 def _looking_ahead(dag: Dag, watch: Watcher) -> Watcher:

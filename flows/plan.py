@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.errors import NotFoundError
 from components.ledger import Key, key_of
 from components.records import Record, Skipped, parts
+from components.runs import Header, NodeState, RunLog
 from flows.dag import Dag, Node, Ref, replaced
-from flows.run import Header, NodeState, RunLog
 
 if TYPE_CHECKING:
     from components.workspace import Workspace

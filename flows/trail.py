@@ -12,7 +12,7 @@ from components import config
 from components.errors import NotFoundError, TrilhaError
 from components.records import FileStamp, Release
 from components.releases import releases
-from flows.run import RunLog
+from components.runs import RunLog
 
 if TYPE_CHECKING:
     from components.ports import DataStore, Revision

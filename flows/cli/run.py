@@ -13,9 +13,9 @@ from flows.cli.app import app
 from flows.cli.output import JsonOption, ProfileOption, columns, emit, note
 
 if TYPE_CHECKING:
+    from components.runs import Header, NodeState
     from components.workspace import Workspace
     from flows.dag import Dag
-    from flows.run import Header, NodeState
 
 ProjectArgument = Annotated[str, typer.Argument(help="A folder under config/projects.")]
 EngineOption = Annotated[str | None, typer.Option(help="local or prefect; default: the profile's.")]
@@ -150,10 +150,10 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Say why a run did, found or skipped a step: which part of its key changed."""
+    from components.runs import RunLog
     from components.workspace import open_workspace
     from flows.execute import lifecycle_of
     from flows.plan import why as explain
-    from flows.run import RunLog
 
     workspace = open_workspace(profile)
     header = RunLog(workspace).header(run)
@@ -168,8 +168,8 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the runs of a profile, newest first, or the steps of one."""
+    from components.runs import RunLog
     from components.workspace import open_workspace
-    from flows.run import RunLog
 
     log = RunLog(open_workspace(profile))
     if run is None:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.errors import DagError, TimeLimitError, TrilhaError
+from components.attempts import attempt
+from components.errors import DagError
 from components.records import Record
+from components.runs import Run
 from flows.dag import Dag, Node, fold, replaced
-from flows.run import Apply, Header
 
 
-def run(dag: Dag, apply: Apply, *, header: Header, workers: int) -> dict[str, Record]:  # noqa: ARG001  # `Engine`
-    """Run `dag` on `workers` threads; a node starts when what it needs is done."""
+def run(dag: Dag, run: Run) -> dict[str, Record]:
+    """Run `dag` on as many threads as the profile has workers; a node starts when what it needs is done."""
     check_resources(dag)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="node")
+    pool = ThreadPoolExecutor(run.workspace.profile.workers, thread_name_prefix="node")
     try:
         # Nodes are submitted in an order in which each comes after what it needs and the pool takes them first in,
         # first out, so a node that waits for another always waits for one that has a thread already.
-        futures = fold(dag, lambda node, arguments, guards: pool.submit(_attempt, apply, node, arguments, guards))
+        futures = fold(dag, lambda node, arguments, guards: pool.submit(_do, run, node, arguments, guards))
         records: dict[str, Record] = {}
         failures: list[BaseException] = []
         for name, future in futures.items():
@@ -41,55 +38,11 @@ def run(dag: Dag, apply: Apply, *, header: Header, workers: int) -> dict[str, Re
     return records
 
 
-def _attempt(apply: Apply, node: Node, arguments: Mapping[str, Any], guards: Sequence[Any]) -> Record:
-    """Wait for what the node needs, then try it as often as its policy says."""
+def _do(run: Run, node: Node, arguments: Mapping[str, Any], guards: Sequence[Any]) -> Record:
+    """Wait for what the node needs, then do it."""
     ready = replaced(dict(arguments), Future, lambda future: future.result())
     gates = [guard.result() for guard in guards]
-    for left in range(node.policy.retries, -1, -1):
-        try:
-            with _deadline(node):
-                return apply(node, ready, gates)
-        except Exception as error:
-            if not left or not worth_retrying(error):
-                raise
-            time.sleep(node.policy.retry_delay)
-    raise AssertionError  # the last round returns or raises
-
-
-def worth_retrying(error: BaseException) -> bool:
-    """Whether a second attempt can end otherwise: not after a gate's or a person's mistake."""
-    return error.retryable if isinstance(error, TrilhaError) else isinstance(error, Exception)
-
-
-@contextmanager
-def _deadline(node: Node) -> Iterator[None]:
-    """Raise `TimeLimitError` inside this thread once the node's time is over.
-
-    A thread that sits in one long call of a C library sees it when that call returns; what runs users' code (the
-    notebooks) has a process and a deadline of its own.
-    """
-    seconds = node.policy.timeout
-    if seconds is None:
-        yield
-        return
-    thread = ctypes.c_ulong(threading.get_ident())
-    raised = ctypes.py_object(_OverTime)
-    timer = threading.Timer(seconds, ctypes.pythonapi.PyThreadState_SetAsyncExc, (thread, raised))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except _OverTime:
-        raise TimeLimitError(
-            f"step {node.name!r} ran past its {seconds:g} s",
-            next_step=f"raise policy.{node.step.__name__}.timeout in project.yaml",
-        ) from None
-    finally:
-        timer.cancel()
-
-
-class _OverTime(BaseException):
-    """Raised into a thread whose time is over; no `except Exception` on the way can swallow it."""
+    return attempt(node, lambda: run.apply(node, ready, gates))
 
 
 def check_resources(dag: Dag) -> None:

@@ -7,25 +7,24 @@ import sys
 from pathlib import Path
 
 from components.records import Record
-from components.workspace import Workspace, open_workspace
+from components.runs import Run
+from components.workspace import Workspace
 from flows.dag import Dag
 from flows.engines.local import check_resources
-from flows.run import Apply, Header
 
 
-def run(dag: Dag, apply: Apply, *, header: Header, workers: int) -> dict[str, Record]:
-    """Run `dag` as a flow, one task a node, `workers` of them side by side; see `Engine`.
+def run(dag: Dag, run: Run) -> dict[str, Record]:
+    """Run `dag` as a flow, one task a node, as many side by side as the profile has workers.
 
     Raises:
         UnavailableError: the profile's Prefect server is not running; none is started behind the scenes.
     """
     check_resources(dag)
-    workspace = open_workspace(header.profile)
     if "prefect" not in sys.modules:  # else Prefect runs us, as in a deployment, and has its settings
-        _settle(workspace)
+        _settle(run.workspace)
     from flows.engines.prefect_flow import run_as_flow
 
-    return run_as_flow(workspace, dag, apply, header, workers)
+    return run_as_flow(dag, run)
 
 
 def _settle(workspace: Workspace) -> None:

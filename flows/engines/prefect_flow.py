@@ -32,31 +32,31 @@ from prefect.states import Completed, Crashed
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from components.errors import TimeLimitError, TrilhaError
+from components.attempts import over_time, worth_retrying
+from components.errors import TrilhaError
 from components.records import Record
-from components.workspace import Workspace
+from components.runs import Header, Run
 from flows.dag import Dag, Node, Ref, replaced
-from flows.engines.local import worth_retrying
 from flows.engines.prefect_artifacts import Board
-from flows.run import Apply, Header, RunLog
 
 
-def run_as_flow(workspace: Workspace, dag: Dag, apply: Apply, header: Header, workers: int) -> dict[str, Record]:
+def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
     """Run `dag` as a flow run on the profile's server; it has the run's id for its name.
 
     Inside a flow run that is going on, as in a deployment, the nodes become tasks of that one, which gets the name.
     """
+    header, workspace = run.header, run.workspace
     outer = FlowRunContext.get()
     if outer is not None and outer.flow_run is not None:
         client = get_client(sync_client=True)
         client.update_flow_run(outer.flow_run.id, name=header.id, tags={header.project, header.profile})
-        return _Schedule(workspace, dag, apply, header, client).run(workers)
+        return _Schedule(dag, run, client).run()
 
     api = f"{workspace.endpoint('prefect')}/api"
 
     def body() -> dict[str, Record]:
         _sign(client)
-        return _Schedule(workspace, dag, apply, header, client).run(workers)
+        return _Schedule(dag, run, client).run()
 
     whole = Flow(
         body,
@@ -95,14 +95,13 @@ def _settings(api: str) -> Iterator[None]:
 class _Schedule:
     """The nodes of one flow run."""
 
-    def __init__(self, workspace: Workspace, dag: Dag, apply: Apply, header: Header, client: SyncPrefectClient) -> None:
-        self._dag, self._apply, self._header = dag, apply, header
-        self._log = RunLog(workspace)
-        self._board = Board(workspace, client, header.project)
+    def __init__(self, dag: Dag, run: Run, client: SyncPrefectClient) -> None:
+        self._dag, self._run = dag, run
+        self._board = Board(run.workspace, client, run.header.project)
         self._records: dict[str, Record] = {}
         self._threads: dict[str, int] = {}
 
-    def run(self, workers: int) -> dict[str, Record]:
+    def run(self) -> dict[str, Record]:
         """Submit each node as soon as what it needs has ended, so that no thread sits and waits for another.
 
         Raises:
@@ -112,6 +111,7 @@ class _Schedule:
         ended: SimpleQueue[str] = SimpleQueue()
         over: dict[str, None] = {}
         waiting = list(self._dag.nodes)
+        workers = self._run.workspace.profile.workers
         with ThreadPoolTaskRunner[State[None]](max_workers=workers) as runner, self._interruptible():
             while len(over) < len(self._dag.nodes):
                 for node in [node for node in waiting if over.keys() >= set(node.needs)]:
@@ -152,13 +152,13 @@ class _Schedule:
         guards = [self._records[guard.node] for guard in node.guards]
         self._threads[node.name] = threading.get_ident()
         try:
-            record = self._records[node.name] = self._apply(node, arguments, guards)
+            record = self._records[node.name] = self._run.apply(node, arguments, guards)
         except TrilhaError as error:
             self._board.show_error(node, error)
             raise
         finally:
             del self._threads[node.name]
-        seen = self._log.node(self._header.id, node.name)
+        seen = self._run.log.node(self._run.header.id, node.name)
         status = seen.status if seen else "done"
         if seen and status == "skipped":
             return Completed(name="Skipped", message=seen.output["skipped"])
@@ -191,10 +191,7 @@ def _error(node: Node, future: PrefectFuture[State[None]]) -> BaseException:
     """What a task failed with, as the caller should see it."""
     error: Any = future.result(raise_on_failure=False)
     if isinstance(error, TaskRunTimeoutError):
-        return TimeLimitError(
-            f"step {node.name!r} ran past its {node.policy.timeout:g} s",
-            next_step=f"raise policy.{node.step.__name__}.timeout in project.yaml",
-        )
+        return over_time(node)
     assert isinstance(error, BaseException)
     return error
 

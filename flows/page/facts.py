@@ -17,7 +17,7 @@ from components import config, strict_yaml
 from components.errors import TrilhaError
 from components.records import Artifact, FileStamp, Release, parts
 from components.releases import newest, release_number
-from flows.run import Header, NodeState, RunLog
+from components.runs import Header, NodeState, RunLog
 from flows.trail import Link, of_release, sources
 
 if TYPE_CHECKING:

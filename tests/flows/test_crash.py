@@ -14,12 +14,12 @@ import pytest
 
 from components.records import Release, digest
 from components.releases import releases
+from components.runs import Header, RunLog, output_of
 from components.tables import contents
 from components.workspace import Workspace, open_workspace
 from flows.dag import Dag
 from flows.execute import execute, lifecycle_of
 from flows.plan import plan
-from flows.run import Header, RunLog, output_of
 from flows.services import down, ensure
 
 PROGRAM = """

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import yaml
 
+from components.runs import RunLog
 from components.workspace import Workspace, open_workspace
-from flows.run import RunLog
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

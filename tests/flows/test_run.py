@@ -11,11 +11,11 @@ import pytest
 from components.config import Policy
 from components.errors import DagError, GateError, TimeLimitError, UnavailableError
 from components.records import Artifact, Record, Skipped
+from components.runs import NodeState, Run, RunLog, new_header
 from components.workspace import Workspace, open_workspace
 from flows.dag import Dag, Do, trace
 from flows.engines import local
 from flows.plan import plan, why
-from flows.run import NodeState, Run, RunLog, new_header
 
 BARRIER = threading.Barrier(2, timeout=10)
 ATTEMPTS: list[str] = []
@@ -61,8 +61,8 @@ def dag_of(path: Path, marks: str = "!?") -> Dag:
 def run(workspace: Workspace, dag: Dag, watch: list[NodeState] | None = None) -> tuple[str, dict[str, Record]]:
     header = new_header(dag.name, "small", "test", "local")
     going = Run(workspace, header, (watch if watch is not None else []).append)
-    going.announce(dag)
-    return header.id, local.run(dag, going.apply, header=header, workers=2)
+    going.announce(dag.nodes)
+    return header.id, local.run(dag, going)
 
 
 @pytest.fixture

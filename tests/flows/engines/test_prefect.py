@@ -17,10 +17,10 @@ import pytest
 from components.config import Policy
 from components.errors import DagError, GateError, TimeLimitError, UnavailableError
 from components.records import Record, Skipped
+from components.runs import Header, Run, new_header
 from components.workspace import Workspace, open_workspace
 from flows.dag import Dag, Do, trace
 from flows.engines import local, prefect
-from flows.run import Header, Run, new_header
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
@@ -60,11 +60,11 @@ def shouting(do: Do, word: str) -> Text:
         return do(join, [first, second], {"again": first})
 
 
-def run(dag: Dag, engine: Any = prefect.run, workers: int = 2) -> tuple[Header, dict[str, Record]]:
+def run(dag: Dag, engine: Any = prefect.run) -> tuple[Header, dict[str, Record]]:
     header = new_header(dag.name, "small", "test", "prefect")
     one = Run(open_workspace("test"), header)
-    one.announce(dag)
-    return header, engine(dag, one.apply, header=header, workers=workers)
+    one.announce(dag.nodes)
+    return header, engine(dag, one)
 
 
 def only(step: Any, *arguments: object, **policy: Any) -> Dag:
@@ -233,7 +233,7 @@ def test_timeout(server: Server) -> None:
     header = new_header(dag.name, "small", "test", "prefect")
     clock = time.monotonic()
     with pytest.raises(TimeLimitError, match="'wait_long' ran past its 0.5 s"):
-        prefect.run(dag, Run(open_workspace("test"), header).apply, header=header, workers=2)
+        prefect.run(dag, Run(open_workspace("test"), header))
     assert time.monotonic() - clock < 10
     task = server.task_runs(server.flow_run(header.id)["id"], 1)["wait_long"]
     assert (task["state_name"], task["run_count"]) == ("TimedOut", 1)
@@ -254,7 +254,7 @@ def test_failure(server: Server) -> None:
     dag = trace(failing, policies={"refuse": Policy(cache=False)})
     header = new_header(dag.name, "small", "test", "prefect")
     with pytest.raises(GateError) as caught:
-        prefect.run(dag, Run(open_workspace("test"), header).apply, header=header, workers=2)
+        prefect.run(dag, Run(open_workspace("test"), header))
     assert caught.value.next_step == "improve it"
     flow_run = server.flow_run(header.id)
     assert flow_run["state_name"] == "Failed"
@@ -283,7 +283,7 @@ def test_refused_before_anything_runs(server: Server) -> None:
     dag = only(say, "gpu", gpu=64)
     header = new_header(dag.name, "small", "test", "prefect")
     with pytest.raises(DagError, match="asks for 64 GPUs"):
-        prefect.run(dag, Run(open_workspace("test"), header).apply, header=header, workers=2)
+        prefect.run(dag, Run(open_workspace("test"), header))
     assert server.ask("flow_runs", flow_runs={"name": {"any_": [header.id]}}) == []
 
 
@@ -299,7 +299,7 @@ sys.path.insert(0, {root!r})
 from components.records import Record
 from flows.dag import trace
 from flows.engines import prefect
-from flows.run import Run, new_header
+from components.runs import Run, new_header
 from components.workspace import open_workspace
 
 class Text(Record):
@@ -315,7 +315,7 @@ def hanging(do):
 
 dag = trace(hanging)
 header = new_header("hanging", "small", "test", "prefect").model_copy(update=dict(id=sys.argv[1]))
-prefect.run(dag, Run(open_workspace("test"), header).apply, header=header, workers=2)
+prefect.run(dag, Run(open_workspace("test"), header))
 """
 
 

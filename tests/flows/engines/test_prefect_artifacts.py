@@ -29,10 +29,10 @@ from components.records import (
     Trial,
     Validation,
 )
+from components.runs import Run, new_header
 from components.workspace import Workspace, open_workspace
 from flows.dag import Do, trace
 from flows.engines import prefect
-from flows.run import Run, new_header
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
@@ -170,7 +170,7 @@ def pages(on_prefect: Workspace, prefect_url: str) -> dict[str, Any]:
     path.write_text(path.read_text().replace("services: {", "services: {mlflow: {url: 'http://mlflow.test'}, "))
     open_workspace.cache_clear()
     dag, header = trace(whole), new_header("whole", "flights", "test", "prefect")
-    prefect.run(dag, Run(open_workspace("test"), header).apply, header=header, workers=2)
+    prefect.run(dag, Run(open_workspace("test"), header))
     body = {"flow_runs": {"name": {"any_": [header.id]}}}
     found = httpx.post(f"{prefect_url}/api/artifacts/filter", json=body, trust_env=False).json()
     assert all(artifact["task_run_id"] for artifact in found)

@@ -30,8 +30,8 @@ from components.records import (
     to_json,
 )
 from components.releases import write
+from components.runs import Header, NodeState, RunLog
 from components.workspace import Workspace
-from flows.run import Header, NodeState, RunLog
 
 RUN = "20261122-140255-118-flights-9f3c"
 FEATURES = {

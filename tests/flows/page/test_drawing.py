@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.records import Parameters
+from components.runs import NodeState
 from flows.page.drawing import HIGH, WIDE, Graph, axis, graph, panels
-from flows.run import NodeState
 
 FINITE = st.floats(-1e9, 1e9)
 

@@ -1,10 +1,14 @@
-"""One run of a DAG: what every engine does for a node, and the record of it under `<state>/runs/<run>/`."""
+"""One run of a DAG: what every engine does for a node, and the record of it under `<state>/runs/<run>/`.
+
+Every process that does a node of the run, on whatever machine, writes that node's file and no other.
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,8 +20,8 @@ from components.ledger import Key, perform, revive
 from components.records import Record, Skipped, to_json
 
 if TYPE_CHECKING:
+    from components.config import Policy
     from components.workspace import Workspace
-    from flows.dag import Dag, Node
 
 Status = Literal["waiting", "running", "done", "found", "skipped", "failed"]
 """`done`: it ran now. `found`: the ledger had it."""
@@ -35,12 +39,16 @@ class Header(Record):
 
 
 class NodeState(Record):
-    """One node of a run. `seconds` is what the step took when it was done, in this run or in the one that did it."""
+    """One node of a run. `seconds` is what the step took when it was done, in this run or in the one that did it.
+
+    `attempts` counts how often this run began it.
+    """
 
     name: str
     step: str
     needs: tuple[str, ...]
     status: Status
+    attempts: int = 0
     key: Key | None = None
     started: str = ""
     seconds: float = 0.0
@@ -48,21 +56,21 @@ class NodeState(Record):
     error: str = ""
 
 
-class Apply(Protocol):
-    """What an engine calls for each node once its arguments are there."""
+class Call(Protocol):
+    """One node, as far as doing it needs to know; `flows.dag.Node` is one."""
 
-    def __call__(self, node: Node, arguments: Mapping[str, object], guards: Sequence[object]) -> Record: ...
+    @property
+    def name(self) -> str: ...
 
+    @property
+    def step(self) -> Callable[..., Any]: ...
 
-class Engine(Protocol):
-    """Schedules the nodes of a DAG and calls `apply` for each; nothing else. Returns every node's record.
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the nodes that come right before this one."""
 
-    Raises:
-        DagError: before anything runs, where a policy cannot be honoured.
-        TrilhaError: the first node's failure, once the nodes that do not need it have finished.
-    """
-
-    def __call__(self, dag: Dag, apply: Apply, *, header: Header, workers: int) -> dict[str, Record]: ...
+    @property
+    def policy(self) -> Policy: ...
 
 
 Watcher = Callable[[NodeState], None]
@@ -74,25 +82,27 @@ class Run:
 
     def __init__(self, workspace: Workspace, header: Header, watch: Watcher = lambda _: None) -> None:
         self.header = header
-        self._workspace = workspace
-        self._watch = watch
-        self._log = RunLog(workspace)
-        self._log.begin(header)
+        self.workspace = workspace
+        self.watch = watch
+        self.log = RunLog(workspace)
+        self.log.begin(header)
+        self._attempts: Counter[str] = Counter()
 
-    def announce(self, dag: Dag) -> None:
+    def announce(self, nodes: Iterable[Call]) -> None:
         """Write every node down as waiting, so that a run that dies shows what it did not come to."""
-        for node in dag.nodes:
-            self._log.write(self.header.id, self._state(node, "waiting"))
+        for node in nodes:
+            self.log.write(self.header.id, self._state(node, "waiting"))
 
-    def apply(self, node: Node, arguments: Mapping[str, object], guards: Sequence[object]) -> Record:
-        """Do one node through the ledger; this is the `Apply` of every engine."""
+    def apply(self, node: Call, arguments: Mapping[str, object], guards: Sequence[object]) -> Record:
+        """Do one node through the ledger, once; every engine calls this for each attempt."""
+        self._attempts[node.name] += 1
         self._note(self._state(node, "running"))
         try:
             outcome = perform(
                 node.step,
                 arguments,
-                ledger=self._workspace.ledger,
-                lock=self._workspace.lock,
+                ledger=self.workspace.ledger,
+                lock=self.workspace.lock,
                 guards=guards,
                 cached=node.policy.cache,
                 run=self.header.id,
@@ -116,13 +126,14 @@ class Run:
         )
         return outcome.record
 
-    def _state(self, node: Node, status: Status, **fields: Any) -> NodeState:
+    def _state(self, node: Call, status: Status, **fields: Any) -> NodeState:
         step = f"{node.step.__module__}:{node.step.__qualname__}"
-        return NodeState(name=node.name, step=step, needs=node.needs, status=status, **fields)
+        attempts = self._attempts[node.name]
+        return NodeState(name=node.name, step=step, needs=node.needs, status=status, attempts=attempts, **fields)
 
     def _note(self, state: NodeState) -> None:
-        self._log.write(self.header.id, state)
-        self._watch(state)
+        self.log.write(self.header.id, state)
+        self.watch(state)
 
 
 class RunLog:
@@ -204,6 +215,6 @@ def new_header(dag: str, project: str, profile: str, engine: str) -> Header:
     )
 
 
-def output_of(node: Node, state: NodeState) -> Record:
+def output_of(node: Call, state: NodeState) -> Record:
     """The record that a finished node of a run returned."""
     return revive(node.step, state.output)
