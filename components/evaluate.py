@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.baselines import logistic, majority
-from components.config import Evaluate
 from components.errors import ConfigError, GateError
 from components.metrics import HIGHER_IS_BETTER, METRICS, Answers, all_metrics, at_least_as_good, difference, metric
 from components.model_inputs import to_tensors
+from components.project import Evaluate
 from components.records import Candidate, Champion, Decision, Prepared, Slice
 from components.workspace import Workspace, open_workspace
 

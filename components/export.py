@@ -10,8 +10,8 @@ from pathlib import Path
 from components.adapters.triton_config import Graph, check_chain, ensemble_config, part_config, read_graph, read_outputs
 from components.adapters.triton_model import TritonPythonModel
 from components.bundle import CONFIG, GOLDEN, KEEP, NO_CACHE, PARTS, VERSION, bundle_name, content_digest, part_names
-from components.config import Serve
 from components.golden import example_of, golden_table
+from components.project import Serve
 from components.records import Bundle, Candidate, Prepared
 from components.workspace import open_workspace
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.artifacts import sha256
-from components.config import Table
 from components.errors import ConflictError
 from components.ledger import effect_key
 from components.ports import Entry
+from components.project import Table
 from components.records import Commit, FileStamp, Observation, to_json
 from components.sources import find
 from components.tables import MAIN, Contents, TableContents, contents, counted, data_digest, manifest

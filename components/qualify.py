@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from components.config import Serve
 from components.errors import GateError
 from components.golden import features_of
 from components.model_inputs import to_tensors
+from components.project import Serve
 from components.records import Bundle, Qualification
 from components.serving import bring_up, take_down
 from components.workspace import open_workspace

@@ -20,7 +20,7 @@ from components.ledger import Key, perform, revive
 from components.records import Record, Skipped, to_json
 
 if TYPE_CHECKING:
-    from components.config import Policy
+    from components.project import Policy
     from components.workspace import Workspace
 
 Status = Literal["waiting", "running", "done", "found", "skipped", "failed"]

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 
-from components.config import Choice, Range, Search
+from components.project import Choice, Range, Search
 from components.records import Parameters, Scalar, Trial
 
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import fsspec
 
 from components import config
-from components.config import Table
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
+from components.project import Table
 from components.records import FileStamp
 
 PACKAGE = "package://"

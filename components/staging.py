@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING
 
 import fsspec
 
-from components.config import Table
 from components.errors import ConfigError, GateError, NotFoundError, TrilhaError, UnavailableError
+from components.project import Table
 from components.records import FileStamp
 from components.sources import is_full, on_this_machine, remote_errors
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from components import config
 from components.errors import GateError, TrilhaError
 from components.ledger import effect_key
+from components.profile import GitStore
+from components.project import Notebook
 from components.records import Graphs, Parameters, Prepared, Trial
 from components.revision import revision
 from components.trial import GRAPHS, PLOTS, PREDICTIONS, RESULT, TrialResult, TrialSpec
@@ -25,7 +27,7 @@ SPEC, NOTEBOOK, PAGE = "spec.json", "notebook.ipynb", "notebook.html"
 def train(
     project: str,
     profile: str,
-    notebook: config.Notebook,
+    notebook: Notebook,
     prepared: Prepared,
     parameters: Parameters,
     timeout: float,
@@ -105,7 +107,7 @@ def _spec(
 
 
 def _logged(
-    workspace: Workspace, project: str, notebook: config.Notebook, parameters: Parameters, key: str
+    workspace: Workspace, project: str, notebook: Notebook, parameters: Parameters, key: str
 ) -> AbstractContextManager[TrialLog]:
     """The trial's run in the tracker."""
     return workspace.tracker.trial(
@@ -121,7 +123,7 @@ def _logged(
     )
 
 
-def _result(folder: Path, notebook: config.Notebook) -> TrialResult:
+def _result(folder: Path, notebook: Notebook) -> TrialResult:
     """What the notebook saved.
 
     Raises:
@@ -161,7 +163,7 @@ def _log(
         }
     )
     store = workspace.profile.store
-    source = store.path if isinstance(store, config.GitStore) else f"{store.url}/{store.repository}"
+    source = store.path if isinstance(store, GitStore) else f"{store.url}/{store.repository}"
     log.dataset(project, prepared.commit, prepared.tree, source)
     log.files([folder / NOTEBOOK, folder / PAGE])
     log.files(sorted((folder / PLOTS).glob("*.png")), PLOTS)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from components.config import Expectation
 from components.errors import ConfigError, GateError
+from components.project import Expectation
 from components.records import Commit, ExpectationResult, Validation
 from components.tables import MAIN, Contents, contents
 from components.validation_page import render

@@ -13,6 +13,7 @@ from components import config, endpoints
 from components.artifacts import Artifacts
 from components.errors import UnavailableError
 from components.ledger import Ledger
+from components.profile import Profile
 from components.records import Artifact, Commit, Published
 from components.tables import MAIN, contents
 
@@ -36,7 +37,7 @@ class Workspace:
         profile: its settings.
     """
 
-    def __init__(self, name: str, profile: config.Profile) -> None:
+    def __init__(self, name: str, profile: Profile) -> None:
         self.name = name
         self.profile = profile
 

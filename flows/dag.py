@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
-from components.config import NAME, Policy
 from components.errors import DagError
+from components.project import Policy
+from components.settings import NAME
 
 P = ParamSpec("P")
 R = TypeVar("R")

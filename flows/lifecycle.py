@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from components.champion import champion
-from components.config import Policy, Project
 from components.evaluate import evaluate
 from components.export import export
 from components.ingest import ingest, observe
 from components.prepare import prepare
+from components.project import Policy, Project
 from components.publish import publish
 from components.qualify import qualify
 from components.records import Parameters, Release, Trial

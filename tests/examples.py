@@ -15,9 +15,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from components.config import Features, RandomSplit, TimeSplit
 from components.ledger import running_as
 from components.prepare import prepare
+from components.project import Features, RandomSplit, TimeSplit
 from components.records import Candidate, Commit, Graphs, Parameters, Prepared, Trial
 from components.trial import PREDICTIONS, TrialRun, TrialSpec
 from components.workspace import Workspace

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from components.adapters.triton_binary import command
-from components.config import Serve
 from components.export import export
 from components.ledger import running_as
+from components.project import Serve
 from components.records import (
     Artifact,
     Candidate,

@@ -21,8 +21,8 @@ import pyarrow as pa
 
 from components.adapters.duckdb_errors import odd_line, translated
 from components.adapters.parquet_files import ParquetFiles
-from components.config import Table
 from components.errors import ConfigError, GateError
+from components.project import Table
 from components.staging import LocalFile
 
 MEMORY = "700MB"

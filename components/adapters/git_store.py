@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 import pygit2
 
-from components import config
+from components import config, profile
 from components.adapters.git_lfs import ATTRIBUTES, ATTRIBUTES_PATH, from_pointer, from_text, to_pointer, to_text
 from components.adapters.git_trees import Id, differences, edited, merged
 from components.adapters.object_folder import ObjectFolder
@@ -45,7 +45,7 @@ STALE = 5.0
 
 def open_store(workspace: Workspace) -> GitStore:
     """The store at the profile's `store.path`; made where there is none."""
-    settings = cast("config.GitStore", workspace.profile.store)
+    settings = cast("profile.GitStore", workspace.profile.store)
     return GitStore(config.root() / settings.path)
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.config import Expectation
 from components.errors import ConfigError
+from components.project import Expectation
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -37,7 +37,7 @@ from components.errors import ConfigError, ConflictError, NotFoundError
 from components.ports import Change, Entry, Revision
 
 if TYPE_CHECKING:
-    from components.config import LakeFSStore as Settings
+    from components.profile import LakeFSStore as Settings
     from components.workspace import Workspace
 
 P = ParamSpec("P")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from components.config import Choice, Range, Search
+from components.project import Choice, Range, Search
 from components.records import Parameters, digest
 
 if TYPE_CHECKING:

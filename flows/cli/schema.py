@@ -33,7 +33,9 @@ def schema(
 
 def schema_of(document: Document) -> dict[str, Any]:
     """The JSON Schema of a kind of file."""
-    from components.config import ExpectationsFile, Profile, ProjectFile, Settings
+    from components.profile import Profile
+    from components.project import ExpectationsFile, ProjectFile
+    from components.settings import Settings
 
     models: dict[Document, type[Settings]] = {
         Document.project: ProjectFile,

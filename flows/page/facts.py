@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from components import config, strict_yaml
 from components.errors import TrilhaError
+from components.project import ProjectFile
 from components.records import Artifact, FileStamp, Release, parts
 from components.releases import newest, release_number
 from components.runs import Header, NodeState, RunLog
@@ -84,9 +85,9 @@ def _unless_gone(ask: Callable[[], T]) -> T | None:
         return None
 
 
-def _project(name: str) -> config.ProjectFile:
+def _project(name: str) -> ProjectFile:
     """Only what has the title: whether the rest of the project is there does not matter here."""
-    return strict_yaml.load(config.root() / "config" / "projects" / name / "project.yaml", config.ProjectFile)
+    return strict_yaml.load(config.root() / "config" / "projects" / name / "project.yaml", ProjectFile)
 
 
 def _run(workspace: Workspace, release: Release) -> tuple[Header | None, list[NodeState]]:

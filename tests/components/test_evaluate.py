@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from components.config import Evaluate
 from components.errors import ConfigError, GateError
 from components.evaluate import evaluate
 from components.ledger import running_as
+from components.project import Evaluate
 from components.records import Candidate, Champion, Decision, Prepared, digest
 from components.workspace import Workspace
 from tests.examples import FEATURES, candidate_of, commit_tables, parcels, prepare_as, prepare_parcels, trial_as

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from components.config import Serve
 from components.errors import GateError
 from components.export import export
+from components.project import Serve
 from components.records import Bundle, digest
 from components.workspace import Workspace
 from tests.triton import Fitted, candidate_in, fit

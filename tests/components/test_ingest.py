@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from components.config import Table
 from components.errors import ConflictError, GateError, NotFoundError
 from components.ingest import ingest, observe
 from components.ledger import running_as
+from components.project import Table
 from components.records import Commit, Observation
 from components.tables import contents
 from components.workspace import Workspace

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from components.config import Features, RandomSplit, TimeSplit
 from components.errors import ConfigError, GateError, TrilhaError
+from components.project import Features, RandomSplit, TimeSplit
 from components.records import Prepared, Split, digest
 from components.workspace import Workspace
 from tests.examples import FEATURES, SPLIT, commit_tables, parcels, prepare_as, prepare_parcels

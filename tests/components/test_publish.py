@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from components.config import Table
 from components.errors import GateError
 from components.ingest import ingest, observe
 from components.ledger import running_as
+from components.project import Table
 from components.publish import publish
 from components.records import Artifact, Commit, Validation
 from components.tables import contents

@@ -17,10 +17,10 @@ from tritonclient.grpc import model_config_pb2 as proto
 
 from components.adapters.onnx_graphs import write_graphs
 from components.bundle import CONFIG, GOLDEN
-from components.config import Serve
 from components.errors import GateError
 from components.export import export
 from components.ledger import running_as
+from components.project import Serve
 from components.qualify import qualify
 from components.records import Bundle
 from components.serving import take_down

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.config import Choice, Range, Search
+from components.project import Choice, Range, Search
 from components.records import Artifact, Graphs, Parameters, Trial
 from components.search import points, propose
 

@@ -8,11 +8,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from components.config import Serve
 from components.errors import UnavailableError
 from components.export import export
 from components.ledger import running_as
 from components.model_inputs import to_tensors
+from components.project import Serve
 from components.records import Bundle
 from components.serving import serve
 from components.workspace import Workspace

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from components import staging
-from components.config import Table
 from components.errors import ConfigError, GateError, NotFoundError, UnavailableError
+from components.project import Table
 from components.sources import find
 from components.staging import stage
 

@@ -19,6 +19,7 @@ from components.config import load_project
 from components.errors import GateError, TimeLimitError, TrilhaError
 from components.ledger import running_as
 from components.prepare import prepare
+from components.project import Project
 from components.records import Commit, Parameters, Prepared, Trial, digest
 from components.register import register
 from components.select import select
@@ -37,7 +38,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(small: Path, database: Path) -> config.Project:
+def project(small: Path, database: Path) -> Project:
     """The project `small`, with MLflow's database in the profile's place for it."""
     profile = small / "config" / "profiles" / "test.yaml"
     shutil.copy(database, small / "mlflow.db")
@@ -46,12 +47,12 @@ def project(small: Path, database: Path) -> config.Project:
 
 
 @pytest.fixture
-def workspace(project: config.Project) -> Workspace:
+def workspace(project: Project) -> Workspace:
     return open_workspace("test")
 
 
 @pytest.fixture
-def prepared(project: config.Project, workspace: Workspace, tmp_path: Path) -> Prepared:
+def prepared(project: Project, workspace: Workspace, tmp_path: Path) -> Prepared:
     """The project's rows, published and prepared."""
     table = tmp_path / "parcels.parquet"
     pq.write_table(pyarrow.csv.read_csv(tmp_path / "data" / "parcels.csv"), table)
@@ -64,7 +65,7 @@ def prepared(project: config.Project, workspace: Workspace, tmp_path: Path) -> P
 
 
 @pytest.fixture
-def once(project: config.Project, prepared: Prepared) -> Any:
+def once(project: Project, prepared: Prepared) -> Any:
     """Train under a key: `once(KEYS[0], strength=2.0)`."""
 
     def call(key: str, *, timeout: float = 60.0, memory_mb: int = 2_000, **values: float) -> Trial:
@@ -91,7 +92,7 @@ def runs(workspace: Workspace) -> Any:
 
 
 @pytest.fixture
-def cells(project: config.Project) -> Iterator[Any]:
+def cells(project: Project) -> Iterator[Any]:
     """Put other cells in place of the notebook's, after the one tagged `parameters`."""
     path = config.root() / project.notebook.path
 
@@ -204,7 +205,7 @@ def test_a_notebook_that_fails_is_kept_and_linked(once: Any, runs: Any, cells: A
     assert files == {"notebook.ipynb", "notebook.html"}
 
 
-def test_a_failed_trial_can_be_tried_again(once: Any, runs: Any, cells: Any, project: config.Project) -> None:
+def test_a_failed_trial_can_be_tried_again(once: Any, runs: Any, cells: Any, project: Project) -> None:
     """Nothing of a failed attempt stands in the way of the next one, under the same key."""
     path = config.root() / project.notebook.path
     good = path.read_bytes()

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from components.config import ExpectationsFile, ProjectFile, Table
 from components.errors import ConfigError, GateError
 from components.ingest import ingest, observe
 from components.ledger import running_as
+from components.project import ExpectationsFile, ProjectFile, Table
 from components.publish import publish
 from components.records import Commit, Validation, digest
 from components.strict_yaml import load

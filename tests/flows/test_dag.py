@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.config import Policy
 from components.errors import DagError
+from components.project import Policy
 from components.records import Record
 from flows.dag import Do, Ref, fold, trace, until
 

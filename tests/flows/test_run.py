@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.config import Policy
 from components.errors import DagError, GateError, TimeLimitError, UnavailableError
+from components.project import Policy
 from components.records import Artifact, Record, Skipped
 from components.runs import NodeState, Run, RunLog, new_header
 from components.workspace import Workspace, open_workspace

@@ -15,8 +15,8 @@ import pytest
 
 from components.adapters import duckdb_reader, parquet_files
 from components.adapters.duckdb_reader import Converted, to_parquet
-from components.config import Table
 from components.errors import ConfigError, GateError, UnavailableError
+from components.project import Table
 from components.staging import LocalFile
 
 Convert = Callable[..., Converted]
@@ -306,7 +306,7 @@ def _peak(tmp_path: Path, rows: int) -> int:
 import re
 from pathlib import Path
 from components.adapters.duckdb_reader import to_parquet
-from components.config import Table
+from components.project import Table
 from components.staging import LocalFile
 folder = Path({str(tmp_path)!r}) / "{rows}"
 folder.mkdir()

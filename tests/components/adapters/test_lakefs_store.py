@@ -25,9 +25,9 @@ from urllib3.exceptions import HTTPError  # noqa: E402
 
 from components.adapters.git_store import GitStore  # noqa: E402
 from components.adapters.lakefs_landing import HOOK_PATH, _scratch_prefix  # noqa: E402
-from components.config import LakeFSStore  # noqa: E402
 from components.errors import ConfigError, ConflictError, NotFoundError, UnavailableError  # noqa: E402
 from components.ports import DataStore  # noqa: E402
+from components.profile import LakeFSStore  # noqa: E402
 from components.workspace import Workspace, open_workspace  # noqa: E402
 from tests.contracts.data_store import DataStoreContract, Writer  # noqa: E402
 

@@ -10,10 +10,10 @@ import pytest
 
 from components.adapters.onnx_graphs import run_graphs
 from components.adapters.triton_server import TritonServer
-from components.config import Serve
 from components.errors import GateError, NotFoundError, UnavailableError
 from components.export import export
 from components.model_inputs import to_tensors
+from components.project import Serve
 from components.records import Bundle
 from components.serving import bring_up
 from components.workspace import Workspace

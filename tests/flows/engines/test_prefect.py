@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from components.config import Policy
 from components.errors import DagError, GateError, TimeLimitError, UnavailableError
+from components.project import Policy
 from components.records import Record, Skipped
 from components.runs import Header, Run, new_header
 from components.workspace import Workspace, open_workspace

@@ -1,0 +1,71 @@
+"""Where a project runs: `config/profiles/NAME.yaml`, typed and checked on load."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from components.settings import Name, Settings
+
+
+class GitStore(Settings):
+    """The embedded data store."""
+
+    kind: Literal["git"] = "git"
+    path: str
+
+
+class LakeFSStore(Settings):
+    """A lakeFS server; its credentials are read from the environment variables named here, never from the file."""
+
+    kind: Literal["lakefs"]
+    url: str
+    repository: Name
+    namespace: str
+    """Storage namespace, used when the repository has to be made: `s3://bucket/prefix`, `local://...`."""
+    access_key_env: str = "LAKECTL_CREDENTIALS_ACCESS_KEY_ID"
+    secret_key_env: str = "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY"  # noqa: S105  # the name of a variable, not a secret
+
+
+class Service(Settings):
+    """One background service. `port` 0 takes a free one; `url` names one that runs elsewhere."""
+
+    port: int = Field(default=0, ge=0, le=65535)
+    url: str | None = None
+
+
+class TritonService(Service):
+    """`port` is the gRPC endpoint's; `url` is `host:port`."""
+
+    repository: str | None = None
+    """Where the server at `url` reads its models from: a folder or fsspec URL (`s3://...`) that both sides see."""
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> TritonService:
+        if (self.url is None) != (self.repository is None):
+            raise ValueError("`url` and `repository` together, or neither")
+        return self
+
+
+class Services(Settings):
+    """The services that `trilha up` starts on loopback, or that run elsewhere."""
+
+    prefect: Service = Service()
+    mlflow: Service = Service()
+    tensorboard: Service = Service()
+    triton: TritonService = TritonService()
+
+
+class Profile(Settings):
+    """`config/profiles/NAME.yaml`: where a project runs."""
+
+    state: str
+    """fsspec URL, or a folder below the repository's root: ledger, runs, artifacts and what services keep."""
+    store: Annotated[GitStore | LakeFSStore, Field(discriminator="kind")]
+    engine: Literal["local", "prefect"] = "prefect"
+    workers: PositiveInt = 2
+    """Nodes that run side by side."""
+    sql: str = "duckdb://"
+    """Ibis' URL of the engine that runs `features.sql`."""
+    services: Services = Services()

@@ -1,0 +1,204 @@
+"""What a user brings: `config/projects/NAME/`, typed and checked on load."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, model_validator
+
+from components.records import INCIDENTAL, Scalar
+from components.settings import Name, Settings
+
+
+class Table(Settings):
+    """Where one table comes from.
+
+    `path` is a file, a glob, any fsspec URL (`s3://...`, `zip://inner.csv::file:///outer.zip`), or `package://NAME/FILE`
+    for a file inside an installed package. Relative paths start at the repository's root.
+    """
+
+    path: str
+    format: Literal["csv", "jsonl", "parquet"] | None = None
+    """Default: from the file's name."""
+    columns: dict[str, str] = {}
+    """Column -> DuckDB type, for columns whose type must not be guessed."""
+    null: str = ""
+    """The text that stands for a missing value in CSV, beside an empty field."""
+    partition: str | None = None
+    """A column with few distinct values: one Parquet file for each."""
+
+
+class TimeSplit(Settings):
+    """Rows before `valid_from` train, rows from `test_from` on test (ISO 8601, compared with `column`)."""
+
+    by: Literal["time"]
+    column: str
+    valid_from: str
+    test_from: str
+
+
+class RandomSplit(Settings):
+    """Shares of the rows, drawn by a hash of `key` and the seed, so that a row keeps its side when rows are added."""
+
+    by: Literal["random"]
+    key: str
+    valid: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> RandomSplit:
+        if self.valid + self.test >= 1:
+            raise ValueError("valid + test below 1, so that rows are left to train on")
+        return self
+
+
+class Features(Settings):
+    """`features.sql` yields one row an example: its unique key, the target (0 or 1), the split's column, inputs."""
+
+    sql: str
+    row: str
+    target: str
+    exclude: tuple[str, ...] = ()
+    """Columns that are kept (for slices, say) and not fed to the model."""
+
+
+class Choice(Settings):
+    """A parameter of the search that takes one of `values`."""
+
+    values: tuple[Scalar, ...] = Field(min_length=1)
+
+
+class Range(Settings):
+    """A number between `low` and `high`, both included; `log` draws its logarithm evenly."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Range:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("low < high, and low > 0 with log")
+        return self
+
+
+class Search(Settings):
+    """How parameter sets are found. A grid takes every combination of every space; the others draw `trials` of them."""
+
+    method: Literal["grid", "random", "optuna"] = "grid"
+    spaces: tuple[dict[str, Choice | Range], ...] = Field(min_length=1)
+    """One space a model family, say: each is searched by itself, a trial draws from one of them."""
+    trials: PositiveInt | None = Field(default=None, le=1000)
+    parallel: PositiveInt = Field(default=2, le=64)
+    """Trials side by side; `optuna` learns from the trials before each such wave."""
+    timeout: PositiveFloat = 600.0
+    """Seconds for one trial."""
+    memory_mb: PositiveInt = 4096
+    """Memory that one trial may take beyond the libraries that all trials share, MiB."""
+
+    @model_validator(mode="after")
+    def _is_finite(self) -> Search:
+        if self.method == "grid":
+            if self.trials is not None:
+                raise ValueError("no `trials` with method grid: it takes every combination")
+            if any(isinstance(axis, Range) for space in self.spaces for axis in space.values()):
+                raise ValueError("`values` only with method grid: a range has no end of points")
+        elif self.trials is None:
+            raise ValueError(f"`trials` with method {self.method}")
+        return self
+
+
+class Evaluate(Settings):
+    """When a candidate may serve. Metrics: `auc`, `accuracy`, `average_precision`, `log_loss`, `brier`."""
+
+    metric: Literal["auc", "accuracy", "average_precision", "log_loss", "brier"] = "auc"
+    thresholds: dict[str, float] = {}
+    """Metric -> the worst value accepted on the test split."""
+    slices: tuple[str, ...] = ()
+    slice_floor: float | None = None
+    """The worst value of `metric` accepted in any slice of at least 500 rows."""
+    resamples: PositiveInt = 200
+    """Bootstrap resamples for the interval of candidate minus champion."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    loss: float = Field(default=0.0, ge=0)
+    """How much worse than the champion the interval's lower bound may be."""
+
+
+class Serve(Settings):
+    """What the bundle must hold on a real server."""
+
+    target: Literal["auto", "full"] = "auto"
+    golden: PositiveInt = Field(default=256, le=10_000)
+    """Golden requests, drawn from the test split."""
+    tolerance: PositiveFloat = 1e-5
+    """Largest absolute difference of a probability from the notebook's own."""
+    p99_ms: PositiveFloat = 50.0
+    """Budget for one-row requests, milliseconds."""
+
+
+class Policy(Settings):
+    """How a step is run, as data; what an engine cannot honour it refuses before anything runs."""
+
+    retries: int = Field(default=0, ge=0, le=10)
+    retry_delay: float = Field(default=1.0, ge=0)
+    timeout: PositiveFloat | None = None
+    """Seconds."""
+    cpu: PositiveFloat | None = None
+    memory_mb: PositiveInt | None = None
+    gpu: int = Field(default=0, ge=0)
+    cache: bool = True
+    """False: the step looks at the outside world and runs every time."""
+
+
+class ProjectFile(Settings):
+    """`config/projects/NAME/project.yaml`."""
+
+    title: str
+    description: str = ""
+    sources: dict[Name, Table] = Field(min_length=1)
+    row: str
+    """The column that names an example."""
+    target: str
+    """The column to predict, 0 or 1."""
+    exclude: tuple[str, ...] = ()
+    split: Annotated[TimeSplit | RandomSplit, Field(discriminator="by")]
+    notebook: str
+    search: Search
+    evaluate: Evaluate = Evaluate()
+    serve: Serve = Serve()
+    policy: dict[Name, Policy] = {}
+    """Step -> policy, in place of the DAG's own."""
+    seed: int = 0
+
+
+class Expectation(Settings):
+    """One expectation: Great Expectations' own name and arguments; a `warning` is reported and stops nothing."""
+
+    type: str
+    kwargs: dict[str, JsonValue] = {}
+    severity: Literal["critical", "warning"] = "critical"
+    notes: str = ""
+
+
+class ExpectationsFile(Settings):
+    """`config/projects/NAME/expectations.yaml`: table -> its expectations."""
+
+    tables: dict[Name, tuple[Expectation, ...]]
+
+
+class Notebook(Settings):
+    """The project's notebook: where it is, and the digest of its code cells."""
+
+    path: Annotated[str, INCIDENTAL]
+    code: str
+
+
+class Project(Settings):
+    """A project as the DAG gets it: every section by value, so that a step's key holds just what the step sees."""
+
+    name: Name
+    file: ProjectFile
+    features: Features
+    expectations: dict[str, tuple[Expectation, ...]]
+    notebook: Notebook
