@@ -1,0 +1,39 @@
+"""The steps by name: what a container's command line and a deployment's parameters may ask for, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, cast
+
+from components.errors import NotFoundError
+
+STEPS = {
+    "champion": "components.champion:champion",
+    "evaluate": "components.evaluate:evaluate",
+    "export": "components.export:export",
+    "ingest": "components.ingest:ingest",
+    "observe": "components.ingest:observe",
+    "prepare": "components.prepare:prepare",
+    "propose": "components.search:propose",
+    "publish": "components.publish:publish",
+    "qualify": "components.qualify:qualify",
+    "register": "components.register:register",
+    "release": "components.release:release",
+    "select": "components.select:select",
+    "train": "components.train:train",
+    "validate": "components.validate:validate",
+}
+"""Step -> its function; imported when it is first needed."""
+
+
+def step_named(name: str) -> Callable[..., Any]:
+    """The function of a step.
+
+    Raises:
+        NotFoundError: there is no such step.
+    """
+    if name not in STEPS:
+        raise NotFoundError(f"no step {name!r}", accepted=", ".join(STEPS))
+    module, function = STEPS[name].split(":")
+    return cast("Callable[..., Any]", getattr(importlib.import_module(module), function))
