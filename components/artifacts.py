@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from components.documents import open_url
 from components.errors import NotFoundError
 from components.records import Artifact
 
@@ -30,8 +32,8 @@ class Artifacts:
     """
 
     def __init__(self, url: str, scratch: Path) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)
-        self._local = isinstance(self._fs, fsspec.implementations.local.LocalFileSystem)
+        self._fs, self._root = open_url(url)
+        self._local = isinstance(self._fs, LocalFileSystem)
         self._scratch = scratch
 
     @contextmanager
@@ -78,14 +80,13 @@ class Artifacts:
             NotFoundError: the file is gone.
         """
         path = f"{self._root}/{artifact.path}"
-        if self._local:
-            if not Path(path).is_file():
-                raise NotFoundError(f"artifact {path} is gone", next_step="run the project again: it will be made anew")
-            return Path(path)
-        copy = self._scratch / "copies" / artifact.sha256
-        if not copy.is_file():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            part = copy.with_suffix(f".{os.getpid()}")
+        place = Path(path) if self._local else self._scratch / "copies" / artifact.sha256 / Path(artifact.path).name
+        if not place.is_file():
+            if self._local or not self.has(artifact):
+                again = "run the project again: it will be made anew"
+                raise NotFoundError(f"artifact {path} is gone", next_step=again)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_name(f"{place.name}.{os.getpid()}-{threading.get_ident()}.part")
             self._fs.get_file(path, str(part))
-            part.rename(copy)
-        return copy
+            part.replace(place)
+        return place

@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, cast
 
-import fsspec
 from pydantic import TypeAdapter, ValidationError
 
 from components import config
+from components.documents import Documents
 from components.fingerprint import fingerprint
 from components.records import Artifact, Commit, Record, Skipped, digest, parts, to_json
 
@@ -124,17 +124,15 @@ class Ledger:
     """
 
     def __init__(self, url: str, present: Callable[[Artifact | Commit], bool]) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._documents = Documents(url)
         self._present = present
-
-    def _path(self, key: str) -> str:
-        return f"{self._root}/{key[:2]}/{key}.json"
 
     def read(self, key: str) -> Done | None:
         """The entry, whether or not its outputs are still there."""
+        content = self._documents.read(_name(key))
         try:
-            return Done.model_validate_json(self._fs.cat_file(self._path(key)))
-        except (FileNotFoundError, ValidationError):
+            return Done.model_validate_json(content) if content else None
+        except ValidationError:
             return None
 
     def find(self, step: Callable[..., object], key: str) -> tuple[Done, Record] | None:
@@ -155,7 +153,7 @@ class Ledger:
         It reads every entry: for a person who waits once, not for a run.
         """
         name, wanted = f"{step.__module__}:{step.__qualname__}", {name: digest(value) for name, value in inputs.items()}
-        keys = [path.rsplit("/", 1)[-1].removesuffix(".json") for path in self._fs.find(self._root)]
+        keys = [name.rsplit("/", 1)[-1].removesuffix(".json") for name in self._documents.names()]
         for entry in sorted(filter(None, map(self.read, keys)), key=lambda entry: entry.started, reverse=True):
             if entry.key.step == name and wanted.items() <= entry.key.inputs.items():
                 found = self.find(step, entry.key.digest)
@@ -165,11 +163,11 @@ class Ledger:
 
     def write(self, entry: Done) -> None:
         """Make an entry visible, whole or not at all."""
-        path = self._path(entry.key.digest)
-        part = f"{path}.{time.time_ns():x}"
-        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        self._fs.pipe_file(part, entry.model_dump_json().encode())
-        self._fs.mv(part, path)
+        self._documents.write(_name(entry.key.digest), entry.model_dump_json().encode())
+
+
+def _name(key: str) -> str:
+    return f"{key[:2]}/{key}.json"
 
 
 def perform(

@@ -6,15 +6,13 @@ Every process that does a node of the run, on whatever machine, writes that node
 from __future__ import annotations
 
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import fsspec
-
+from components.documents import Documents
 from components.errors import NotFoundError, TrilhaError
 from components.ledger import Key, perform, revive
 from components.records import Record, Skipped, to_json
@@ -140,20 +138,13 @@ class RunLog:
     """The runs of a profile: a header and one small file a node, so that nodes on many machines can write at once."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(f"{workspace.state}/runs")
+        self._documents = Documents(f"{workspace.state}/runs")
 
     def begin(self, header: Header) -> None:
-        self._put(f"{header.id}/run.json", header)
+        self._documents.write(f"{header.id}/run.json", header.model_dump_json().encode())
 
     def write(self, run: str, state: NodeState) -> None:
-        self._put(f"{run}/nodes/{state.name}.json", state)
-
-    def _put(self, name: str, record: Record) -> None:
-        path = f"{self._root}/{name}"
-        part = f"{path}.{time.monotonic_ns():x}.part"
-        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        self._fs.pipe_file(part, record.model_dump_json().encode())
-        self._fs.mv(part, path)
+        self._documents.write(f"{run}/nodes/{state.name}.json", state.model_dump_json().encode())
 
     def header(self, run: str) -> Header:
         """The header of a run; `run` may be the beginning of an id, or `last`.
@@ -169,35 +160,33 @@ class RunLog:
                 accepted=", ".join(known[:5]) or "none yet",
                 next_step="trilha run PROJECT",
             )
-        return Header.model_validate_json(self._fs.cat_file(f"{self._root}/{found[0]}/run.json"))
+        content = self._documents.read(f"{found[0]}/run.json")
+        if content is None:  # killed between making its folder and its header
+            raise NotFoundError(f"run {found[0]} has no header", next_step="trilha run PROJECT")
+        return Header.model_validate_json(content)
 
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
-        try:
-            return sorted((str(path).rsplit("/", 1)[1] for path in self._fs.ls(self._root, detail=False)), reverse=True)
-        except FileNotFoundError:
-            return []
+        return self._documents.folders()[::-1]
 
     def before(self, header: Header) -> Iterator[Header]:
         """Earlier runs of the same DAG and project, newest first."""
         for name in self.ids():
             if name < header.id:
-                with suppress(FileNotFoundError):  # killed between making its folder and its header
+                with suppress(NotFoundError):  # it has no header
                     earlier = self.header(name)
                     if (earlier.dag, earlier.project) == (header.dag, header.project):
                         yield earlier
 
     def node(self, run: str, name: str) -> NodeState | None:
         """A node of a run, None where the run does not have it."""
-        try:
-            return NodeState.model_validate_json(self._fs.cat_file(f"{self._root}/{run}/nodes/{name}.json"))
-        except FileNotFoundError:
-            return None
+        content = self._documents.read(f"{run}/nodes/{name}.json")
+        return NodeState.model_validate_json(content) if content else None
 
     def nodes(self, run: str) -> dict[str, NodeState]:
         """The nodes of a run by name."""
-        paths = [path for path in self._fs.ls(f"{self._root}/{run}/nodes", detail=False) if path.endswith(".json")]
-        states = [NodeState.model_validate_json(self._fs.cat_file(path)) for path in paths]
+        contents = [self._documents.read(name) for name in self._documents.names(f"{run}/nodes")]
+        states = [NodeState.model_validate_json(content) for content in contents if content]
         return {state.name: state for state in states}
 
 

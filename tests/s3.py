@@ -1,0 +1,58 @@
+"""A real S3 server for tests: Versity's gateway (`versitygw` on PATH) over a folder, on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from flows.services.processes import free_port
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The server's URL and its folder, whose sub-folders are the buckets."""
+    program = shutil.which("versitygw")
+    if program is None:
+        pytest.skip("no S3 server: `versitygw` is not on PATH")
+    folder = tmp_path_factory.mktemp("s3")
+    for name in ("buckets", "metadata"):
+        (folder / name).mkdir()
+    port = free_port([])
+    secrets = {"ROOT_ACCESS_KEY": "trilha", "ROOT_SECRET_KEY": "trilha-secret"}
+    command = [program, "--port", f"127.0.0.1:{port}", "posix", "--sidecar", folder / "metadata", folder / "buckets"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=os.environ | secrets, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                httpx.get(url, trust_env=False)
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        yield url, folder / "buckets"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def bucket(s3_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://NAME` of a fresh bucket; server and credentials come from the environment, as in a pod."""
+    url, buckets = s3_server
+    name = f"bucket-{abs(hash(tmp_path)):x}"
+    (buckets / name).mkdir()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "trilha")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "trilha-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return f"s3://{name}"
