@@ -179,6 +179,7 @@ def perform(
     guards: Sequence[object] = (),
     cached: bool = True,
     run: str = "",
+    begin: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Run one node, or find that it was done.
 
@@ -190,6 +191,7 @@ def perform(
         guards: records of the gates around the node.
         cached: False for a step that looks at the outside world.
         run: the run this is for.
+        begin: is called once it is clear that the step has to run.
     """
     started, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
     key = key_of(step, arguments)
@@ -200,6 +202,7 @@ def perform(
         found = ledger.find(step, key.digest) if cached else None
         if found:
             return Outcome(found[1], key, True, found[0].started, found[0].seconds)
+        begin()
         with running_as(key.digest):
             output = to_json(step(**arguments))
         record = revive(step, output)

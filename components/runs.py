@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 Status = Literal["waiting", "running", "done", "found", "skipped", "failed"]
-"""`done`: it ran now. `found`: the ledger had it."""
+"""`running`: the ledger did not have it. `done`: it ran now. `found`: the ledger had it."""
 
 
 class Header(Record):
@@ -94,7 +94,6 @@ class Run:
     def apply(self, node: Call, arguments: Mapping[str, object], guards: Sequence[object]) -> Record:
         """Do one node through the ledger, once; every engine calls this for each attempt."""
         self._attempts[node.name] += 1
-        self._note(self._state(node, "running"))
         try:
             outcome = perform(
                 node.step,
@@ -104,6 +103,7 @@ class Run:
                 guards=guards,
                 cached=node.policy.cache,
                 run=self.header.id,
+                begin=lambda: self._note(self._state(node, "running")),
             )
         except Exception as error:
             text = str(error) if isinstance(error, TrilhaError) else f"{type(error).__name__}: {error}"

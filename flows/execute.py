@@ -9,8 +9,9 @@ from typing import cast
 from components import config
 from components.errors import ConfigError
 from components.records import Record
-from components.runs import Header, NodeState, Run, Watcher, new_header
+from components.runs import Header, Run, Watcher, new_header
 from components.workspace import Workspace, open_workspace
+from flows.ahead import getting_ready
 from flows.dag import Dag, trace, until
 from flows.engines import Engine
 
@@ -69,22 +70,7 @@ def execute(
     name = engine or workspace.profile.engine
     schedule = engine_named(name)
     header = new_header(dag.name, project, profile, name)
-    run = Run(workspace, header, _looking_ahead(dag, watch))
+    run = Run(workspace, header, getting_ready(dag, watch))
     begun(header)
     run.announce(dag.nodes)
     return schedule(dag, run)[dag.result]
-
-
-def _looking_ahead(dag: Dag, watch: Watcher) -> Watcher:
-    """`watch`, and while what trials learn from is made anew, their libraries are imported."""
-    first = next((place for place, node in enumerate(dag.nodes) if node.step.__name__ == "train"), 0)
-    before = {node.name for node in dag.nodes[:first] if node.policy.cache}
-
-    def seen(state: NodeState) -> None:
-        watch(state)
-        if state.status == "done" and state.name in before:
-            from components.adapters import papermill_kernel
-
-            papermill_kernel.warm_up()
-
-    return seen

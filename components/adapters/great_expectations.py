@@ -6,10 +6,8 @@ import difflib
 import json
 import logging
 import os
-import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +21,6 @@ MAX_ROWS = 1000
 """Offending rows collected for one expectation; its count is of all."""
 EXAMPLES, LONGEST = 3, 200
 """Values that an error shows, and characters of one text."""
-
-_NOT_USED = ("azure", "boto3", "botocore", "google.cloud", "google.oauth2", "rfc3987_syntax")
-"""SDKs of clouds, and a grammar of internationalized URLs that `jsonschema` compiles if it can."""
 
 _one_context = threading.Lock()
 """Great Expectations keeps one context a process in a global."""
@@ -103,9 +98,8 @@ def page(verdicts: Sequence[Verdict]) -> str:
 def _context() -> Any:
     """A fresh context in memory that sends nothing anywhere and draws no progress bars."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with _quick_import():
-        import great_expectations as gx
-        from great_expectations.data_context.types import base
+    import great_expectations as gx
+    from great_expectations.data_context.types import base
 
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # what it would say is in its results
     config = base.DataContextConfig(
@@ -114,19 +108,6 @@ def _context() -> Any:
         store_backend_defaults=base.InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
     )
     return gx.get_context(mode="ephemeral", project_config=config)
-
-
-@contextmanager
-def _quick_import() -> Iterator[None]:
-    """The first time, without optional packages that nothing here uses: they are a third of its 6 seconds."""
-    first = "great_expectations" not in sys.modules
-    absent = [name for name in _NOT_USED if name not in sys.modules] if first else []
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is Python's way to say: not to be imported
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
 
 
 def _suite(table: str, expectations: Sequence[Expectation]) -> Any:
