@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -86,3 +87,11 @@ class DagError(TrilhaError):
     """A DAG, or a policy in it, that cannot be traced or honoured; names file and line."""
 
     exit_code = 8
+
+
+def rebuilt(facts: Mapping[str, object]) -> TrilhaError:
+    """The error that `as_dict` was taken of, in another process."""
+    kinds = {kind.__name__: kind for kind in TrilhaError.__subclasses__()}
+    kind = kinds.get(str(facts["error"]), TrilhaError)
+    accepted, next_step, details = (str(facts[name]) for name in ("accepted", "next", "details"))
+    return kind(str(facts["problem"]), accepted=accepted, next_step=next_step, details=details)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from components.documents import Documents
@@ -39,7 +40,7 @@ class Header(Record):
 class NodeState(Record):
     """One node of a run. `seconds` is what the step took when it was done, in this run or in the one that did it.
 
-    `attempts` counts how often this run began it.
+    `attempts` counts how often this run began it. `failure` is a `TrilhaError` as a dict, for another process to raise.
     """
 
     name: str
@@ -52,6 +53,7 @@ class NodeState(Record):
     seconds: float = 0.0
     output: Any = None
     error: str = ""
+    failure: dict[str, Any] | None = None
 
 
 class Call(Protocol):
@@ -76,15 +78,21 @@ Watcher = Callable[[NodeState], None]
 
 
 class Run:
-    """A run that is going on."""
+    """A run that is going on; `attempts` are those that other processes made, by node."""
 
-    def __init__(self, workspace: Workspace, header: Header, watch: Watcher = lambda _: None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        header: Header,
+        watch: Watcher = lambda _: None,
+        attempts: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.header = header
         self.workspace = workspace
         self.watch = watch
         self.log = RunLog(workspace)
         self.log.begin(header)
-        self._attempts: Counter[str] = Counter()
+        self._attempts = Counter(attempts)
 
     def announce(self, nodes: Iterable[Call]) -> None:
         """Write every node down as waiting, so that a run that dies shows what it did not come to."""
@@ -106,8 +114,7 @@ class Run:
                 begin=lambda: self._note(self._state(node, "running")),
             )
         except Exception as error:
-            text = str(error) if isinstance(error, TrilhaError) else f"{type(error).__name__}: {error}"
-            self._note(self._state(node, "failed", error=text))
+            self.fail(node, error)
             raise
         status: Status = "found" if outcome.hit else "done"
         if isinstance(outcome.record, Skipped):
@@ -123,6 +130,13 @@ class Run:
             )
         )
         return outcome.record
+
+    def fail(self, node: Call, error: Exception) -> None:
+        """Write down that a node failed; `apply` does it, and what calls it where that is not what failed."""
+        if isinstance(error, TrilhaError):
+            self._note(self._state(node, "failed", error=str(error), failure=error.as_dict()))
+        else:
+            self._note(self._state(node, "failed", error=f"{type(error).__name__}: {error}"))
 
     def _state(self, node: Call, status: Status, **fields: Any) -> NodeState:
         step = f"{node.step.__module__}:{node.step.__qualname__}"
