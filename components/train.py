@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import config
+from components.documents import open_url
 from components.errors import GateError, TrilhaError
 from components.ledger import effect_key
 from components.profile import GitStore
@@ -75,6 +76,7 @@ def train(
                 _keep(workspace, project, key, out.folder, log, error)
                 raise
             _log(log, workspace, project, prepared, result, executed, out.folder)
+            _share_board(workspace, project)
         spec_file.unlink()
         files = out.publish()
     return Trial(
@@ -93,7 +95,7 @@ def train(
 def _spec(
     workspace: Workspace, project: str, prepared: Prepared, parameters: Parameters, seed: int, folder: Path
 ) -> TrialSpec:
-    board = workspace.home / "tensorboard" / project / effect_key()[:12]
+    board = _board(workspace, project)
     shutil.rmtree(board, ignore_errors=True)  # of an attempt that was killed
     splits = {"train": prepared.train, "valid": prepared.valid, "test": prepared.test}
     return TrialSpec(
@@ -104,6 +106,19 @@ def _spec(
         parameters=parameters.values,
         seed=seed,
     )
+
+
+def _board(workspace: Workspace, project: str) -> Path:
+    """Where the trial's scalars are written: TensorBoard's folder of this machine."""
+    return workspace.home / "tensorboard" / project / effect_key()[:12]
+
+
+def _share_board(workspace: Workspace, project: str) -> None:
+    """Where several machines share a state, a TensorBoard over `STATE/tensorboard` shows the trials of all of them."""
+    board = _board(workspace, project)
+    if "://" in workspace.state and board.is_dir():
+        fs, path = open_url(f"{workspace.state}/tensorboard/{project}/{board.name}")
+        fs.put(f"{board}/", path, recursive=True)
 
 
 def _logged(

@@ -26,7 +26,7 @@ def statuses() -> dict[str, str]:
 def test_another_machine_finds_what_the_first_one_did(
     small: Path, bucket: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ledger, artifacts and runs are in the bucket: a second machine, with an empty home, does nothing again."""
+    """Ledger, artifacts, runs and scalars are in the bucket: a second machine, with an empty home, does nothing again."""
     profile = small / "config" / "profiles" / "test.yaml"
     profile.write_text(f"state: {bucket}/state\nstore: {{kind: git, path: '{small}/data.git'}}\nengine: local\n")
     workspace = open_workspace("test")
