@@ -57,15 +57,42 @@ class Services(Settings):
     triton: TritonService = TritonService()
 
 
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
+
+
+class Kubeflow(Settings):
+    """Kubeflow Pipelines at `host`; without one, the same containers run on this machine through Docker's API.
+
+    Nothing in here is a secret: `token_env` and `secrets` say where one is found.
+    """
+
+    image: str | None = None
+    """The project's image, which every node runs on."""
+    host: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
+    namespace: str | None = None
+    """Where runs belong, on a Kubeflow for many users."""
+    token_env: EnvName | None = None
+    """The variable that holds the token for `host`."""
+    service_account: str | None = None
+    secrets: dict[str, dict[str, EnvName]] = {}
+    """Kubernetes Secret -> its key -> the variable that the nodes get it as."""
+    config_maps: dict[str, dict[str, EnvName]] = {}
+    """Kubernetes ConfigMap -> its key -> the variable that the nodes get it as."""
+    accelerator: str | None = None
+    """What `policy.gpu` counts: `nvidia.com/gpu`, say."""
+
+
 class Profile(Settings):
     """`config/profiles/NAME.yaml`: where a project runs."""
 
     state: str
     """fsspec URL, or a folder below the repository's root: ledger, runs, artifacts and what services keep."""
     store: Annotated[GitStore | LakeFSStore, Field(discriminator="kind")]
-    engine: Literal["local", "prefect"] = "prefect"
+    engine: Literal["kubeflow", "local", "prefect"] = "prefect"
     workers: PositiveInt = 2
     """Nodes that run side by side."""
     sql: str = "duckdb://"
     """Ibis' URL of the engine that runs `features.sql`."""
     services: Services = Services()
+    kubeflow: Kubeflow = Kubeflow()

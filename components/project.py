@@ -137,6 +137,23 @@ class Serve(Settings):
     """Budget for one-row requests, milliseconds."""
 
 
+class Toleration(Settings):
+    """A taint of a Kubernetes node that a step may run beside, in Kubernetes' own words."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Toleration:
+        if self.operator == "Equal" and (self.key is None or self.value is None):
+            raise ValueError("`key` and `value` with operator Equal")
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError("no `value` with operator Exists")
+        return self
+
+
 class Policy(Settings):
     """How a step is run, as data; what an engine cannot honour it refuses before anything runs."""
 
@@ -147,6 +164,10 @@ class Policy(Settings):
     cpu: PositiveFloat | None = None
     memory_mb: PositiveInt | None = None
     gpu: int = Field(default=0, ge=0)
+    node_selector: dict[str, str] = {}
+    """Labels that the Kubernetes node has to have."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints of Kubernetes nodes that the step may run beside."""
     cache: bool = True
     """False: the step looks at the outside world and runs every time."""
 

@@ -5,7 +5,9 @@ Every process that does a node of the run, on whatever machine, writes that node
 
 from __future__ import annotations
 
+import re
 import secrets
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from components.documents import Documents
-from components.errors import NotFoundError, TrilhaError
+from components.errors import ConfigError, NotFoundError, TrilhaError
 from components.ledger import Key, perform, revive
 from components.records import Record, Skipped, to_json
 
@@ -206,16 +208,43 @@ class RunLog:
 
 def new_header(dag: str, project: str, profile: str, engine: str) -> Header:
     """A header with a fresh id, which sorts by time."""
-    now = datetime.now(UTC)
-    name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}-{project}-{secrets.token_hex(2)}"
-    return Header(
-        id=name,
-        dag=dag,
-        project=project,
-        profile=profile,
-        engine=engine,
-        started=now.isoformat(timespec="milliseconds"),
-    )
+    return header_of(_id(datetime.now(UTC), project, secrets.token_hex(2)), dag, project, profile, engine)
+
+
+def header_of(run: str, dag: str, project: str, profile: str, engine: str) -> Header:
+    """The header of the run of that id: the same wherever it is made.
+
+    Raises:
+        ConfigError: it is not an id of a run.
+    """
+    if not _ID.fullmatch(run):
+        raise ConfigError(f"run {run!r}", accepted="an id as `trilha runs` shows it", next_step="leave it empty")
+    started = datetime.strptime(run[:19], "%Y%m%d-%H%M%S-%f").replace(tzinfo=UTC).isoformat(timespec="milliseconds")
+    return Header(id=run, dag=dag, project=project, profile=profile, engine=engine, started=started)
+
+
+def id_of(project: str, created: str, job: str) -> str:
+    """The id of a run that an orchestrator began by itself, from when it did (ISO 8601) and its own id, hexadecimal.
+
+    Raises:
+        ConfigError: it says neither.
+    """
+    try:
+        moment = datetime.fromisoformat(created).astimezone(UTC)
+        return _id(moment, project, f"{uuid.UUID(job).hex[:8]}")
+    except ValueError:
+        raise ConfigError(
+            f"the run has no id, and its time and job are {created!r} and {job!r}",
+            accepted="Kubeflow Pipelines that fill in a run's time and id (2.16 and later), or the parameter `run`",
+            next_step="trilha kubeflow submit PROJECT, which names the run",
+        ) from None
+
+
+def _id(moment: datetime, project: str, mark: str) -> str:
+    return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03}-{project}-{mark}"
+
+
+_ID = re.compile(r"\d{8}-\d{6}-\d{3}-[a-z][a-z0-9_-]{0,62}-[0-9a-f]{4,8}")
 
 
 def output_of(node: Call, state: NodeState) -> Record:

@@ -49,13 +49,20 @@ def check_resources(dag: Dag) -> None:
     """Refuse what this machine does not have.
 
     Raises:
-        DagError: a policy asks for more CPUs, memory or GPUs than there are; names the node's file and line.
+        DagError: a policy asks for more CPUs, memory or GPUs than there are, or for a Kubernetes node; names the node's
+            file and line.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     gpus = sum(1 for path in Path("/dev").glob("nvidia[0-9]*"))
     for node in dag.nodes:
         policy = node.policy
+        if policy.node_selector or policy.tolerations:
+            raise DagError(
+                f"{node.line}: step {node.name!r} asks for a Kubernetes node (node_selector, tolerations)",
+                accepted="the engine kubeflow, or no such policy",
+                next_step=f"remove them from policy.{node.step.__name__} in project.yaml, or use --engine kubeflow",
+            )
         for what, wanted, there in (
             ("CPUs", policy.cpu, cpus),
             ("MiB of memory", policy.memory_mb, memory),

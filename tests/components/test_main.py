@@ -19,12 +19,12 @@ from flows.execute import execute, lifecycle_of
 from flows.packing import packed
 
 
-def do(dag: Dag, name: str, header: str, outputs: Path) -> subprocess.CompletedProcess[str]:
+def do(dag: Dag, name: str, run: str, outputs: Path) -> subprocess.CompletedProcess[str]:
     """Do one node in a process of its own; its record goes to `outputs/NAME`."""
     call = packed(dag, dag[name])
     records = [part for need in call.needs for part in ("--record", need, (outputs / need).read_text())]
     command = [sys.executable, "-m", "components", call.step_name, "--call", call.model_dump_json()]
-    where = ["--header", header, "--output", str(outputs / name)]
+    where = ["--dag", dag.name, "--project", "small", "--profile", "test", "--run", run, "--output", str(outputs / name)]
     path = str(Path(__file__).parents[2])
     environment = {"PYTHONPATH": path, "TRILHA_ROOT": str(config.root()), "PATH": "/usr/bin:/bin", "HOME": str(outputs)}
     return subprocess.run(
@@ -46,7 +46,7 @@ def test_the_same_keys_and_records_as_in_one_process(small: Path, tmp_path: Path
     outputs.mkdir()
     header = new_header(dag.name, "small", "test", "kubeflow")
     for node in dag.nodes:
-        done = do(dag, node.name, header.model_dump_json(), outputs)
+        done = do(dag, node.name, header.id, outputs)
         assert done.returncode == 0, done.stderr
     execute(dag, project="small", profile="test", engine="local")
 
@@ -65,7 +65,7 @@ def test_a_held_gate_skips_what_is_behind_it(small: Path, tmp_path: Path) -> Non
     for need in packed(dag, dag["register"]).needs:
         (tmp_path / need).write_text('{"skipped": "decision did not pass"}')
     header = new_header(dag.name, "small", "test", "kubeflow")
-    assert do(dag, "register", header.model_dump_json(), tmp_path).returncode == 0
+    assert do(dag, "register", header.id, tmp_path).returncode == 0
     assert json.loads((tmp_path / "register").read_text()) == {"skipped": "decision did not pass"}
 
 
@@ -74,7 +74,7 @@ def test_an_error_is_one_line_and_an_exit_code(small: Path, tmp_path: Path) -> N
     (small / "data" / "parcels.csv").unlink()
     dag = lifecycle_of("small", "test")
     header = new_header(dag.name, "small", "test", "kubeflow")
-    done = do(dag, "observe", header.model_dump_json(), tmp_path)
+    done = do(dag, "observe", header.id, tmp_path)
     assert done.returncode == 3
     assert done.stderr.startswith("error: ")
     assert "parcels.csv" in done.stderr.splitlines()[0]
