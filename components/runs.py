@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from components.documents import Documents
 from components.errors import ConfigError, NotFoundError, TrilhaError
 from components.ledger import Key, perform, revive
-from components.records import Record, Skipped, to_json
+from components.records import Record, Skipped, digest, to_json
 
 if TYPE_CHECKING:
     from components.project import Policy
@@ -42,7 +42,8 @@ class Header(Record):
 class NodeState(Record):
     """One node of a run. `seconds` is what the step took when it was done, in this run or in the one that did it.
 
-    `attempts` counts how often this run began it. `failure` is a `TrilhaError` as a dict, for another process to raise.
+    `attempts` counts how often this run began it. `guards` are digests of the gates' records that it was given. `failure`
+    is a `TrilhaError` as a dict, for another process to raise.
     """
 
     name: str
@@ -51,6 +52,7 @@ class NodeState(Record):
     status: Status
     attempts: int = 0
     key: Key | None = None
+    guards: tuple[str, ...] = ()
     started: str = ""
     seconds: float = 0.0
     output: Any = None
@@ -126,6 +128,7 @@ class Run:
                 node,
                 status,
                 key=outcome.key,
+                guards=tuple(map(digest, guards)),
                 started=outcome.started,
                 seconds=outcome.seconds,
                 output=to_json(outcome.record),
