@@ -42,8 +42,8 @@ class Header(Record):
 class NodeState(Record):
     """One node of a run. `seconds` is what the step took when it was done, in this run or in the one that did it.
 
-    `attempts` counts how often this run began it. `guards` are digests of the gates' records that it was given. `failure`
-    is a `TrilhaError` as a dict, for another process to raise.
+    `attempts` counts how often this run began it. `guards` are digests of the gates' records that it was given.
+    `failure` is a `TrilhaError` as a dict, for another process to raise.
     """
 
     name: str
