@@ -70,7 +70,8 @@ def execute(
     name = engine or workspace.profile.engine
     schedule = engine_named(name)
     header = new_header(dag.name, project, profile, name)
-    run = Run(workspace, header, getting_ready(dag, watch))
+    here = name != "kubeflow"  # whose nodes run elsewhere: what this process has loaded is of no use to them
+    run = Run(workspace, header, getting_ready(dag, watch) if here else watch)
     begun(header)
     run.announce(dag.nodes)
     return schedule(dag, run)[dag.result]

@@ -1,0 +1,178 @@
+"""A compiled pipeline in containers on this machine, by Kubeflow's own local runner over the API of Docker or podman.
+
+The runner keeps its settings in globals, prints, and cannot be stopped; so it has a process of its own, which ends its
+containers and itself as soon as the pipe from its parent closes, whether that let go or died.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from components import config
+from components.errors import ConfigError, NotFoundError, UnavailableError
+from components.profile import Kubeflow, LakeFSStore
+from components.runs import Run
+from components.sources import PACKAGE, find, on_this_machine
+
+INSIDE = PurePosixPath("/opt/trilha")
+"""Where the image has the repository."""
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks at the record of the run."""
+
+
+def image_here(profile: str, settings: Kubeflow) -> str:
+    """The full name of the profile's image on this machine: podman puts `localhost/` before one that was built here.
+
+    Raises:
+        UnavailableError: neither Docker nor podman answers.
+        NotFoundError: the image is not here.
+    """
+    import docker
+
+    name = settings.image
+    if name is None:
+        raise ConfigError(
+            f"profile {profile!r} names no image",
+            accepted="`kubeflow: {image: trilha:dev}`",
+            next_step=f"make image, then name it in config/profiles/{profile}.yaml",
+        )
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException as error:
+        where = os.environ.get("DOCKER_HOST", "/var/run/docker.sock")
+        raise UnavailableError(
+            f"neither Docker nor podman answers at {where}",
+            accepted="Docker's API: DOCKER_HOST, or its own socket",
+            next_step="start Docker, or `podman system service --time=0 unix:///SOCKET &` and name it in DOCKER_HOST",
+        ) from error
+    try:
+        found = client.images.get(name)
+    except docker.errors.ImageNotFound:
+        raise NotFoundError(f"no image {name!r} on this machine", next_step="make image") from None
+    finally:
+        client.close()
+    return next((tag for tag in found.tags if tag.endswith(name)), name)
+
+
+def run_here(package: str, run: Run, look: Callable[[], object]) -> str:
+    """Run a compiled pipeline and wait for it; returns the last thing that the runner said of a failure, or nothing.
+
+    Args:
+        package: the compiled pipeline.
+        run: which the nodes belong to.
+        look: is called again and again meanwhile.
+    """
+    header = run.header
+    folder = run.workspace.home / "kubeflow" / header.id
+    folder.mkdir(parents=True)
+    # Kubeflow's local runner fails on this placeholder; the run has its id, so nothing reads it.
+    package = package.replace("{{$.pipeline_job_create_time_utc}}", header.started)
+    (folder / "pipeline.yaml").write_text(package)
+    mounts = [
+        {"target": str(there), "source": str(here), "type": "bind", "read_only": read_only}
+        for here, there, read_only in _mounts(run)
+    ]
+    job = json.dumps({"run": header.id, "container": _container(run), "mounts": mounts})
+    code = Path(__file__).parents[2]
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.engines.kubeflow_runner", str(folder)],
+            env=os.environ | {"PYTHONPATH": str(code)},
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a terminal's Ctrl-C comes to us, and the pipe passes it on
+        )
+        assert process.stdin
+        try:
+            process.stdin.write(f"{job}\n".encode())  # by the pipe: it holds secrets, and no file should
+            process.stdin.flush()
+            while True:
+                try:
+                    process.wait(LOOK_EVERY)
+                    break
+                except subprocess.TimeoutExpired:
+                    look()
+        finally:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+    if process.returncode == 0:
+        return ""
+    lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {process.returncode}"
+
+
+def _container(run: Run) -> dict[str, Any]:
+    """What every container is started with, in the words of Docker's Python library.
+
+    It is this user and sees this machine's network and processes, so that the services of the profile are where they
+    are for everybody else here.
+    """
+    return {
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "network_mode": "host",
+        "pid_mode": "host",
+        "labels": {"trilha.run": run.header.id},
+        "environment": _environment(run),
+    }
+
+
+def _environment(run: Run) -> dict[str, str]:
+    """Nobody starts a container again here, so it makes its attempts by itself; secrets come from our environment."""
+    profile = run.workspace.profile
+    wanted = {
+        name
+        for group in (profile.kubeflow.secrets, profile.kubeflow.config_maps)
+        for keys in group.values()
+        for name in keys.values()
+    }
+    if isinstance(profile.store, LakeFSStore):
+        wanted |= {profile.store.access_key_env, profile.store.secret_key_env}
+    passed = {name: os.environ[name] for name in sorted(wanted) if name in os.environ}
+    return passed | {"TRILHA_RETRIES": "here", "TRILHA_ROOT": str(INSIDE), "HOME": "/tmp"}  # noqa: S108  # of the container
+
+
+def _mounts(run: Run) -> Iterator[tuple[Path, PurePosixPath, bool]]:
+    """What a container sees of this machine: here, there, and whether it may only read it.
+
+    A path that the profile gives as absolute is the same in there.
+    """
+    root = config.root()
+    seen: set[PurePosixPath] = set()
+    for path, read_only in [*((state, False) for state in _state(run)), *((name, True) for name in _read(run))]:
+        there = INSIDE / (path.relative_to(root) if path.is_relative_to(root) else path)
+        if (root / path).exists() and not seen & {there, *there.parents}:
+            seen.add(there)
+            yield root / path, there, read_only
+
+
+def _state(run: Run) -> Iterator[Path]:
+    """Folders that steps write to."""
+    profile = run.workspace.profile
+    yield run.workspace.home
+    if profile.store.kind == "git":
+        yield config.root() / profile.store.path
+
+
+def _read(run: Run) -> Iterator[Path]:
+    """What steps read from the repository of whoever runs this, in place of what the image has."""
+    root = config.root()
+    for name in ("config", "notebooks", "requirements.lock"):
+        yield root / name
+    for table, source in config.load_project(run.header.project).file.sources.items():
+        if source.path.startswith(PACKAGE):
+            continue
+        for stamp in find(table, source):
+            there = on_this_machine(stamp.url)
+            if there:
+                yield there.parent
