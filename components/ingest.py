@@ -66,7 +66,7 @@ def ingest(project: str, profile: str, sources: dict[str, Table], seen: Observat
             )
         path = out.folder / manifest(project)
         path.write_text(Contents(tables=tables).model_dump_json(indent=1))
-        return _commit(workspace.store, project, Contents(tables=tables), files, path, seen)
+        return commit_tables(workspace.store, project, Contents(tables=tables), files, path, seen, move=True)
 
 
 def _table(
@@ -93,10 +93,27 @@ def _changed(seen: Observation, now: Observation) -> str:
     return min(stamp.url for stamp in before ^ after)
 
 
-def _commit(
-    store: DataStore, project: str, made: Contents, files: dict[str, Path], described: Path, seen: Observation
+def commit_tables(
+    store: DataStore,
+    project: str,
+    made: Contents,
+    files: dict[str, Path],
+    described: Path,
+    seen: Observation,
+    *,
+    move: bool,
 ) -> Commit:
-    """Write what `main` does not hold yet. Done again after a crash, it finds its own commit by the key."""
+    """Write to `ingest/PROJECT/KEY` what `main` does not hold yet. Done again after a crash, it finds its own commit.
+
+    Args:
+        store: where to.
+        project: the folder in it.
+        made: what the tables are.
+        files: path in the store -> file.
+        described: a file with `made`.
+        seen: where the tables come from.
+        move: the files may be taken over.
+    """
     digests = {
         f"{project}/{name}/{file}": digest
         for name, table in made.tables.items()
@@ -123,6 +140,6 @@ def _commit(
             "rows": json.dumps(made.rows),
         },
         key=effect_key(),
-        move=True,
+        move=move,
     )
     return Commit(id=revision.id, branch=branch, tree=tree, tables=made.rows)

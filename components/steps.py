@@ -9,6 +9,7 @@ from typing import Any, cast
 from components.errors import NotFoundError
 
 STEPS = {
+    "adopt": "components.adopt:adopt",
     "champion": "components.champion:champion",
     "evaluate": "components.evaluate:evaluate",
     "export": "components.export:export",

@@ -25,6 +25,7 @@ def _warm_kernels() -> None:
 
 
 AHEAD: dict[str, tuple[str, Callable[[], None]]] = {
+    "adopt": ("validate", _import("great_expectations")),
     "ingest": ("validate", _import("great_expectations")),
     "validate": ("train", _warm_kernels),
     "prepare": ("train", _warm_kernels),

@@ -13,15 +13,16 @@ from flows.readiness import make_ready, needed_by
 
 
 @flow(persist_result=False)
-def lifecycle(project: str, profile: str = "local", until: str | None = None) -> None:
+def lifecycle(project: str, profile: str = "local", until: str | None = None, commit: str | None = None) -> None:
     """From raw data to a release, as `trilha run PROJECT`.
 
     Args:
         project: a folder under config/projects.
         profile: where it runs, a file under config/profiles.
         until: stop after this step.
+        commit: a branch, tag or commit of the data store whose tables are taken; none: the project's sources.
     """
-    dag = lifecycle_of(project, profile, until)
+    dag = lifecycle_of(project, profile, until, commit)
     wanted = [service for service in needed_by(dag, "prefect") if service != "prefect"]  # it is what runs this
     make_ready(open_workspace(profile), wanted)
     execute(dag, project=project, profile=profile, engine="prefect")

@@ -16,18 +16,33 @@ from flows.dag import Dag, trace, until
 from flows.engines import Engine
 
 ENGINES = {
+    "kubeflow": "flows.engines.kubeflow:run",
     "local": "flows.engines.local:run",
     "prefect": "flows.engines.prefect:run",
 }
 """Engine -> its function; imported when it is first needed."""
 
 
-def lifecycle_of(project: str, profile: str, last: str | None = None) -> Dag:
-    """The traced lifecycle of a project, or the part of it up to the step `last`."""
-    settings = config.load_project(project)
-    from flows.lifecycle import POLICIES, lifecycle  # every step's module: not before the project is known to be right
+def lifecycle_of(project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:
+    """The traced lifecycle of a project, or the part of it up to the step `last`.
 
-    dag = trace(lifecycle, settings, profile, policies={**POLICIES, **settings.file.policy})
+    Args:
+        project: its name.
+        profile: its name.
+        last: the step to stop after.
+        commit: a branch, tag or commit of the data store; its tables are taken in place of the sources.
+
+    Raises:
+        ConfigError, NotFoundError: there is no such project, profile or commit.
+        DagError: there is no such step.
+    """
+    settings = config.load_project(project)
+    found = open_workspace(profile).store.resolve(commit).id if commit else None
+    from flows.lifecycle import FROM_COMMIT, FROM_SOURCES, POLICIES, lifecycle  # not before the project is known
+
+    unused = FROM_SOURCES if found else FROM_COMMIT
+    policies = {step: policy for step, policy in {**POLICIES, **settings.file.policy}.items() if step not in unused}
+    dag = trace(lifecycle, settings, profile, found, policies=policies)
     return until(dag, last) if last else dag
 
 

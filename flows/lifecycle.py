@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from components.adopt import adopt
 from components.champion import champion
 from components.evaluate import evaluate
 from components.export import export
@@ -22,17 +23,28 @@ from flows.dag import Do
 POLICIES = {
     "observe": Policy(cache=False),
     "champion": Policy(cache=False),
+    "adopt": Policy(retries=2),
     "ingest": Policy(retries=2),
     "register": Policy(retries=2),
 }
 """What holds unless `policy:` in project.yaml says otherwise."""
 
 
-def lifecycle(do: Do, project: Project, profile: str) -> Release:
-    """Ingest, gate, publish, learn, weigh, qualify and release `project` with the parts of `profile`."""
+FROM_SOURCES, FROM_COMMIT = ("observe", "ingest"), ("adopt",)
+"""How data comes in, in steps: one way or the other."""
+
+
+def lifecycle(do: Do, project: Project, profile: str, commit: str | None = None) -> Release:
+    """Ingest, gate, publish, learn, weigh, qualify and release `project` with the parts of `profile`.
+
+    With the id of a `commit`, the tables are that commit's, and the sources are not read.
+    """
     name, file = project.name, project.file
-    seen = do(observe, sources=file.sources)
-    raw = do(ingest, project=name, profile=profile, sources=file.sources, seen=seen)
+    if commit is None:
+        seen = do(observe, sources=file.sources)
+        raw = do(ingest, project=name, profile=profile, sources=file.sources, seen=seen)
+    else:
+        raw = do(adopt, project=name, profile=profile, sources=file.sources, commit=commit)
     report = do(validate, project=name, profile=profile, commit=raw, expectations=project.expectations)
     data = do(publish, project=name, profile=profile, commit=raw, validation=report)
     prepared = do(

@@ -120,7 +120,7 @@ def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
     states = log.nodes(header.id)
     lines = tuple(f"{state.name}: {state.status}" for state in states.values())
     yield Link("run", header.id, (f"{header.dag} of {header.project} on {header.engine}, {header.started}", *lines))
-    state = states.get("publish") or states.get("ingest")
+    state = states.get("publish") or states.get("ingest") or states.get("adopt")
     if state is not None and state.output:
         yield from _of_commit(workspace, state.output["id"])
 

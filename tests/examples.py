@@ -51,6 +51,18 @@ def commit_tables(workspace: Workspace, tables: Mapping[str, Sequence[pa.Table]]
     return Commit(id=revision.id, branch="main", tree=workspace.store.tree(revision.id), tables=rows)
 
 
+def commit_parcels(workspace: Workspace, rows: int = 2_000, branch: str = "incoming", project: str = "small") -> str:
+    """The parcels on a branch of others, which is made at `main` where there is none; returns the commit's id."""
+    store = workspace.store
+    if branch not in store.branches():
+        store.branch(branch, "main")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "parcels.parquet"
+        pq.write_table(parcels(rows), path)
+        name, key = f"{project}/parcels/data.parquet", f"{project} {rows}"
+        return store.commit(branch, {name: path}, message="New parcels", metadata={}, key=key).id
+
+
 def prepare_as(
     workspace: Workspace,
     commit: Commit,

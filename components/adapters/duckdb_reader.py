@@ -77,6 +77,43 @@ def to_parquet(table: str, source: Table, files: Sequence[LocalFile], folder: Pa
     return Converted(written, target.rows, columns)
 
 
+def described(table: str, source: Table, files: dict[str, Path], folder: Path) -> Converted:
+    """What Parquet files that stay as they are hold: file name -> file, rows in all, and column -> DuckDB type.
+
+    Args:
+        table: its name, for errors.
+        source: its declared types are the ones that the files have to have.
+        files: by name, Parquet.
+        folder: takes what DuckDB spills.
+
+    Raises:
+        ConfigError: a declared type does not exist.
+        GateError: a file is not Parquet, columns are missing or differ between files, a column has another type than
+            the declared one, or there are no rows.
+        UnavailableError: the disk is full.
+    """
+    local = [LocalFile(name, path, "parquet") for name, path in files.items()]
+    with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(folder / "spill")}) as connection:
+        _set_up(connection)
+        _check_types(connection, table, source)
+        with translated(table, local, folder):
+            _columns(connection, table, source, local)
+            query = f"FROM {_reader(source, local, {})}"
+            columns = _describe(connection, query)
+            rows = connection.execute(f"SELECT count(*) {query}").fetchall()[0][0]
+        for column, type_ in source.columns.items():
+            wanted = _describe(connection, f"SELECT CAST(NULL AS {type_}) AS x")["x"]
+            if columns[column] != wanted:
+                raise GateError(
+                    f"table {table!r}: column {column!r} is {columns[column]} in {_named(local)}",
+                    accepted=f"{wanted}, as project.yaml declares it",
+                    next_step="write the files with that type, or correct `columns` in project.yaml",
+                )
+    if not rows:
+        raise GateError(f"table {table!r}: no rows in {_named(local)}", accepted="at least one row")
+    return Converted(files, rows, columns)
+
+
 def _set_up(connection: duckdb.DuckDBPyConnection) -> None:
     """Nothing is fetched, and nothing depends on the machine's time zone."""
     connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 ProjectArgument = Annotated[str, typer.Argument(help="A folder under config/projects.")]
 EngineOption = Annotated[str | None, typer.Option(help="local or prefect; default: the profile's.")]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this step.")]
+CommitOption = Annotated[
+    str | None,
+    typer.Option("--commit", metavar="REF", help="Take the tables of this commit of the data store, not the sources."),
+]
 
 
 @app.command()
@@ -28,6 +32,7 @@ def run(
     profile: ProfileOption = "local",
     engine: EngineOption = None,
     until: UntilOption = None,
+    commit: CommitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the lifecycle of a project; what is done already is found in the ledger."""
@@ -35,7 +40,7 @@ def run(
     from flows.execute import execute, lifecycle_of
 
     clock = time.perf_counter()
-    dag = lifecycle_of(project, profile, until)
+    dag = lifecycle_of(project, profile, until, commit)
     workspace = open_workspace(profile)
     chosen = engine or workspace.profile.engine
     _ensure_services(workspace, dag, chosen)
@@ -129,7 +134,11 @@ def _is_up(workspace: Workspace, name: str) -> bool:
 
 @app.command()
 def plan(
-    project: ProjectArgument, profile: ProfileOption = "local", until: UntilOption = None, as_json: JsonOption = False
+    project: ProjectArgument,
+    profile: ProfileOption = "local",
+    until: UntilOption = None,
+    commit: CommitOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what a run would do and why, and change nothing."""
     from dataclasses import asdict
@@ -138,7 +147,8 @@ def plan(
     from flows.execute import lifecycle_of
     from flows.plan import plan as foresee
 
-    rows = [asdict(row) for row in foresee(lifecycle_of(project, profile, until), open_workspace(profile), project)]
+    dag = lifecycle_of(project, profile, until, commit)
+    rows = [asdict(row) for row in foresee(dag, open_workspace(profile), project)]
     emit(rows, columns(rows, ["name", "action", "why"]), as_json=as_json)
 
 
