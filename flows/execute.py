@@ -17,7 +17,6 @@ from flows.engines import Engine
 
 ENGINES = {
     "kubeflow": "flows.engines.kubeflow:run",
-    "kubeflow": "flows.engines.kubeflow:run",
     "local": "flows.engines.local:run",
     "prefect": "flows.engines.prefect:run",
 }
