@@ -19,7 +19,7 @@ import yaml
 
 from components import config
 from components.errors import UnavailableError
-from components.profile import Profile, Services
+from components.profile import GitStore, Profile, Services
 from components.runs import RunLog
 from components.sources import PACKAGE, find, on_this_machine
 from components.workspace import Workspace
@@ -50,12 +50,10 @@ class Fresh:
             if source.exists():
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, root / name)
         _link_sources(project, root)
-        state = root / ".trilha" / profile
-        given = config.load_profile(profile).model_dump(mode="json", exclude_defaults=True)
-        stores = {"state": str(state), "store": {"kind": "git", "path": str(state / "data.git")}}
-        own = given | stores | {"services": Services().model_dump(mode="json", exclude_defaults=True)}
-        (root / "config" / "profiles" / f"{profile}.yaml").write_text(yaml.safe_dump(own))
-        self.workspace = Workspace(profile, Profile.model_validate(own))
+        own = _own(config.load_profile(profile), Path(".trilha") / profile)
+        written = own.model_dump(mode="json")
+        (root / "config" / "profiles" / f"{profile}.yaml").write_text(yaml.safe_dump(written))
+        self.workspace = Workspace(profile, _own(own, root / ".trilha" / profile))
 
     def run(self, engine: str, until: str | None) -> Ended:
         """Run the project on `engine` as its user would, in a process of its own; what it says goes to standard error.
@@ -119,6 +117,18 @@ def fresh(project: str, profile: str) -> Iterator[Fresh]:
             down(made.workspace)
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _own(profile: Profile, state: Path) -> Profile:
+    """`profile` with stores below `state`, services of its own, and containers here in place of a cluster."""
+    return profile.model_copy(
+        update={
+            "state": str(state),
+            "store": GitStore(path=str(state / "data.git")),
+            "services": Services(),
+            "kubeflow": profile.kubeflow.model_copy(update={"host": None}),
+        }
+    )
 
 
 def _link_sources(project: str, root: Path) -> None:

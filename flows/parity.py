@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.errors import ConfigError
+from components import config
+from components.errors import ConfigError, TrilhaError
 from components.records import Record, digest, identity
 from components.runs import NodeState, RunLog, output_of
-from flows.execute import ENGINES, lifecycle_of
+from flows.execute import ENGINES, engine_named, lifecycle_of
 from flows.fresh import fresh
 
 if TYPE_CHECKING:
@@ -105,19 +106,37 @@ def parity(
     return Parity(project, tuple(seen), tuple(differences(seen)))
 
 
-def chosen(names: str | None) -> tuple[list[str], dict[str, str]]:
-    """The engines meant by `names`, separated by commas, and those left out, each with the reason.
+def chosen(names: str | None, profile: str) -> tuple[list[str], dict[str, str]]:
+    """The engines that `names`, separated by commas, asks for; where it is None, all that this machine can run.
+
+    Returns:
+        The engines, and those left out, each with the reason.
 
     Raises:
         ConfigError: an engine is unknown or named twice, or there is nothing to compare.
+        TrilhaError: one that was asked for cannot run here; says what to install.
     """
     wanted = names.split(",") if names is not None else sorted(ENGINES)
     for name in wanted:
-        if name not in ENGINES:
-            raise ConfigError(f"engine {name!r}", accepted=", ".join(sorted(ENGINES)))
+        engine_named(name)
     if len(wanted) != len(set(wanted)) or len(wanted) < 2:
         raise ConfigError(f"--engines {names}", accepted=f"two or more of {','.join(sorted(ENGINES))}")
-    return wanted, {}
+    left_out: dict[str, str] = {}
+    try:
+        _check_here(wanted, profile)
+    except TrilhaError as error:
+        if names is not None:
+            raise
+        left_out["kubeflow"] = str(error)
+    return [name for name in wanted if name not in left_out], left_out
+
+
+def _check_here(engines: Sequence[str], profile: str) -> None:
+    """Refuse Kubeflow where its containers cannot run; the other engines need no more than this environment."""
+    if "kubeflow" in engines:
+        from flows.engines.kubeflow_containers import image_here
+
+        image_here(profile, config.load_profile(profile).kubeflow)
 
 
 def observed_nodes(workspace: Workspace, dag: Dag, run: str) -> dict[str, Seen]:

@@ -34,7 +34,7 @@ def parity(
     from flows.parity import chosen
     from flows.parity import parity as compare
 
-    wanted, left_out = chosen(engines)
+    wanted, left_out = chosen(engines, profile)
     for name in ("SIGTERM", "SIGHUP"):  # what was started is stopped however this ends
         signal.signal(getattr(signal, name), signal.default_int_handler)
     found = compare(project, profile, wanted, until, note)
