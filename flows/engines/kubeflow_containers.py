@@ -122,6 +122,7 @@ def _container(run: Run) -> dict[str, Any]:
         "user": f"{os.getuid()}:{os.getgid()}",
         "network_mode": "host",
         "pid_mode": "host",
+        "cap_add": ["SYS_PTRACE"] if os.getuid() == 0 else [],  # else root in there may not know root's services here
         "labels": {"trilha.run": run.header.id},
         "environment": _environment(run),
     }

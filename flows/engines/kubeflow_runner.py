@@ -8,21 +8,39 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import docker
 from kfp import local
 from kfp.components import load_component_from_text
+from kfp.local import docker_task_handler
 
 
 def main(folder: Path) -> None:
     """Run `FOLDER/pipeline.yaml` as the first line of standard input says; end when that is closed."""
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_with_parent, args=(job["run"],), daemon=True).start()
+    docker_task_handler.run_docker_container = _run
     mounts = [docker.types.Mount(**mount) for mount in job["mounts"]]
     runner = local.DockerRunner(**job["container"], mounts=mounts)
     (folder / "workspace").mkdir()
     local.init(runner, pipeline_root=str(folder / "outputs"), workspace_root=str(folder / "workspace"))
     load_component_from_text((folder / "pipeline.yaml").read_text())(run=job["run"])
+
+
+def _run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **how: Any) -> int:
+    """Run a container and return its exit code.
+
+    Kubeflow's own function has containers removed when they end, and takes one that is gone before it could ask for one
+    that succeeded.
+    """
+    container = client.containers.run(image=image, command=command, volumes=volumes, detach=True, **how)
+    try:
+        for line in container.logs(stream=True):
+            sys.stdout.write(line.decode(errors="replace"))
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)
 
 
 def _stop_with_parent(run: str) -> None:
