@@ -5,9 +5,11 @@ from __future__ import annotations
 from flows.cli import parity, predict, releases, run, schema, services  # noqa: F401  # importing a module registers its commands
 from flows.cli.app import app, main
 from flows.cli.data import data_app
+from flows.cli.kubeflow import kubeflow_app
 from flows.cli.notebook import notebook_app
 
 app.add_typer(data_app, name="data")
+app.add_typer(kubeflow_app, name="kubeflow")
 app.add_typer(notebook_app, name="notebook")
 
 __all__ = ["main"]

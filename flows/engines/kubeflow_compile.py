@@ -30,8 +30,7 @@ GRACE = 300
 DESCRIPTION = """The DAG `{dag}` of project `{project}`, on profile `{profile}`.
 
 Args:
-    run: The id of the run in Trilha's own record; empty, as in a recurring run: made of the time and the id of
-        Kubeflow's run.
+    run: The id of the run in Trilha's own record; empty: made of the time and the id of Kubeflow's run.
 """
 
 

@@ -1,0 +1,121 @@
+"""`trilha kubeflow compile | submit | schedule | status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.output import JsonOption, ProfileOption, columns, emit
+
+if TYPE_CHECKING:
+    from components.profile import Kubeflow
+    from flows.dag import Dag
+
+kubeflow_app = typer.Typer(help="Run a project on Kubeflow Pipelines.", no_args_is_help=True)
+
+ProjectArgument = Annotated[str, typer.Argument(help="A folder under config/projects.")]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this step.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Default: deploy/kubeflow/PROJECT.yaml.")]
+
+
+@kubeflow_app.command("compile")
+def compile_(
+    project: ProjectArgument,
+    profile: ProfileOption = "onprem",
+    output: OutputOption = None,
+    until: UntilOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the lifecycle of a project as one Kubeflow pipeline."""
+    from components import config
+
+    dag, package = _compiled(project, profile, until)
+    path = output or config.root() / "deploy" / "kubeflow" / f"{project}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(package)
+    facts = {"path": str(path), "nodes": [node.name for node in dag.nodes], "profile": profile}
+    emit(facts, f"{path}: {len(dag.nodes)} nodes, for profile {profile}", as_json=as_json)
+
+
+@kubeflow_app.command()
+def submit(
+    project: ProjectArgument, profile: ProfileOption = "onprem", until: UntilOption = None, as_json: JsonOption = False
+) -> None:
+    """Start the lifecycle of a project on the profile's cluster, and do not wait."""
+    from components.runs import new_header
+    from flows.engines.kubeflow_cluster import Cluster
+
+    dag, package = _compiled(project, profile, until)
+    status = Cluster(_settings(profile), profile).submit(package, new_header(dag.name, project, profile, "kubeflow"))
+    lines = [f"run {status.run}  {status.url}", f"trilha kubeflow status {status.run} --profile {profile}"]
+    emit(status, lines, as_json=as_json)
+
+
+@kubeflow_app.command()
+def schedule(project: ProjectArgument, profile: ProfileOption = "onprem", as_json: JsonOption = False) -> None:
+    """Have the lifecycle of a project run as `schedule` in its project.yaml says; replaces the schedule before."""
+    from flows.engines.kubeflow_cluster import Cluster
+
+    cron = _cron(project)
+    dag, package = _compiled(project, profile, None)
+    name = f"{project}-{dag.name}"
+    made = Cluster(_settings(profile), profile).schedule(package, name, project, cron)
+    emit({"schedule": name, "id": made, "cron": cron}, f"schedule {name}: {cron} (UTC), {made}", as_json=as_json)
+
+
+@kubeflow_app.command()
+def status(
+    run: Annotated[str, typer.Argument(help="A run's id, as `submit` printed it, or Kubeflow's own.")],
+    profile: ProfileOption = "onprem",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what Kubeflow says of a run; `trilha runs RUN` has our own record of it."""
+    from flows.engines.kubeflow_cluster import Cluster
+
+    found = Cluster(_settings(profile), profile).find(run)
+    lines = [f"run {found.run}: {found.state}  {found.url}"]
+    if found.error:
+        lines.append(found.error)
+    if found.tasks:
+        lines.append(columns([task.model_dump() for task in found.tasks], ["name", "state", "error"]))
+    emit(found, lines, as_json=as_json)
+
+
+def _compiled(project: str, profile: str, until: str | None) -> tuple[Dag, str]:
+    from flows.engines.kubeflow_compile import compile_dag
+    from flows.execute import lifecycle_of
+
+    dag = lifecycle_of(project, profile, until)
+    return dag, compile_dag(dag, project, profile, _settings(profile))
+
+
+def _settings(profile: str) -> Kubeflow:
+    from components import config
+
+    return config.load_profile(profile).kubeflow
+
+
+def _cron(project: str) -> str:
+    """The project's schedule, five fields.
+
+    Raises:
+        ConfigError: it has none, or one that Kubeflow would run at other times.
+    """
+    from components import config
+    from components.errors import ConfigError
+
+    file, where = config.load_project(project).file, f"config/projects/{project}/project.yaml"
+    wanted = getattr(file, "schedule", None)
+    if wanted is None:
+        raise ConfigError(
+            f"{where}: no schedule", accepted='`schedule: {cron: "0 5 * * *", timezone: UTC}`', next_step="add one"
+        )
+    if wanted.timezone not in {"UTC", "Etc/UTC"}:
+        raise ConfigError(
+            f"{where}: schedule in {wanted.timezone}: Kubeflow's schedules are in UTC",
+            accepted="timezone: UTC",
+            next_step="write the cron in UTC, or schedule with Prefect (`prefect deploy --all`)",
+        )
+    return str(wanted.cron)
