@@ -27,7 +27,7 @@ import os, signal, sys, threading
 from components.ledger import Ledger
 from flows.execute import execute, lifecycle_of
 
-point, victim, delay = sys.argv[1], sys.argv[2], float(sys.argv[3])
+point, victim, delay, engine = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]
 dag = lifecycle_of("small", "test")
 step = dag[victim].step.__name__ if victim else ""
 
@@ -47,7 +47,7 @@ def write_or_die(ledger, entry):
     write(ledger, entry)
 
 Ledger.write = write_or_die
-execute(dag, project="small", profile="test", engine="local", watch=watch)
+execute(dag, project="small", profile="test", engine=engine, watch=watch)
 """
 
 STEPS = (
@@ -57,9 +57,9 @@ STEPS = (
 """One node of each step."""
 
 
-def run(repository: Path, point: str = "", victim: str = "", delay: float = 0.0) -> int:
+def run(repository: Path, point: str = "", victim: str = "", delay: float = 0.0, engine: str = "local") -> int:
     """Run the lifecycle in a process of its own; returns its exit code."""
-    command = [sys.executable, "-c", PROGRAM, point, victim, str(delay)]
+    command = [sys.executable, "-c", PROGRAM, point, victim, str(delay), engine]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode in {0, -signal.SIGKILL}, done.stderr
     return done.returncode
@@ -151,7 +151,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(ready: Workspace, point: str,
 @pytest.mark.timeout(600)
 def test_two_runs_at_once_make_one_release(ready: Workspace) -> None:
     """The second waits for each step of the first and finds it: nothing is lost, nothing is mixed."""
-    command = [sys.executable, "-c", PROGRAM, "", "", "0"]
+    command = [sys.executable, "-c", PROGRAM, "", "", "0", "local"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=300)

@@ -1,0 +1,50 @@
+"""A run begun on one engine and killed is finished on another: the ledger knows what is done, whoever did it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.runs import RunLog
+from components.workspace import Workspace
+from flows.services import down, ensure
+from tests.flows.test_crash import EXPECTED, effects, outputs, run, undisturbed  # noqa: F401  # one is a fixture
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
+
+
+@pytest.fixture
+def ready(small: Path, on_prefect: Workspace) -> Iterator[Workspace]:
+    """The project `small`, and the services that its lifecycle needs on every engine."""
+    try:
+        ensure(on_prefect, ["mlflow", "triton"])
+        yield on_prefect
+    finally:
+        down(on_prefect)
+
+
+@pytest.mark.parametrize(("first", "second"), [("local", "prefect"), ("prefect", "local")])
+def test_handed_on_at_every_kill(ready: Workspace, first: str, second: str, undisturbed: Path) -> None:  # noqa: F811
+    """Killed half-way through a step and between an effect and its record: the other engine goes on from there."""
+    repository = Path.cwd()
+    assert run(repository, "unrecorded", "publish", engine=first) == -signal.SIGKILL
+    assert run(repository, "middle", "train-00", 0.15, engine=second) == -signal.SIGKILL
+    assert run(repository, "unrecorded", "register", engine=first) == -signal.SIGKILL
+    assert run(repository, engine=second) == 0
+
+    assert effects(ready) == EXPECTED
+    found = outputs(ready)
+    if undisturbed.exists():
+        assert found == json.loads(undisturbed.read_text())
+    else:
+        undisturbed.write_text(json.dumps(found))
+    log = RunLog(ready)
+    last, *earlier = log.ids()
+    statuses = {name: state.status for name, state in log.nodes(last).items()}
+    assert {name for name, status in statuses.items() if status == "done"} >= {"register", "release"}
+    assert {name for name, status in statuses.items() if status == "found"} >= {"ingest", "prepare", "select"}
+    assert [log.header(name).engine for name in [last, *earlier]] == [second, first, second, first]
