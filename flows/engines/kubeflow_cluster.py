@@ -180,7 +180,10 @@ class Cluster:
             with redirect_stdout(io.StringIO()):
                 yield
         except kfp_server_api.ApiException as error:
-            raise self._refused(error.status, _message(error)) from None
+            said = _message(error)
+            if token := os.environ.get(self._settings.token_env or ""):
+                said = said.replace(token.strip(), "***")  # a proxy may say what it was sent
+            raise self._refused(error.status, said) from None
         except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(
                 f"Kubeflow at {self._host} does not answer ({type(error).__name__})",
