@@ -35,6 +35,19 @@ class Service(Settings):
     url: str | None = None
 
 
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
+
+
+class TriggersService(Service):
+    """What starts runs by commits and calls. `url` is how the data store reaches it where it runs elsewhere."""
+
+    quiet: float = Field(default=5.0, ge=0, le=3600)
+    """Seconds that a run waits for newer commits, which it then takes in place of its own."""
+    token_env: EnvName | None = None
+    """The variable that holds the token of callers; none: the file that `trilha up` makes."""
+
+
 class TritonService(Service):
     """`port` is the gRPC endpoint's; `url` is `host:port`."""
 
@@ -55,10 +68,7 @@ class Services(Settings):
     mlflow: Service = Service()
     tensorboard: Service = Service()
     triton: TritonService = TritonService()
-
-
-EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-"""The name of an environment variable."""
+    triggers: TriggersService = TriggersService()
 
 
 class Kubeflow(Settings):

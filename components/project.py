@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
+from components.adapters.store_rules import MAIN, check_new_ref
+from components.errors import ConfigError
 from components.records import INCIDENTAL, Scalar
 from components.settings import Name, Settings
+
+
+def _watchable(value: str) -> str:
+    """`value`, if a branch that others write may be called so; a ValueError says what may."""
+    try:
+        check_new_ref(value, "branch")
+    except ConfigError as error:
+        raise ValueError(error.accepted) from None
+    if value in {MAIN, "releases"} or value.startswith("ingest/"):
+        raise ValueError("a branch that others write; main, releases and ingest/... are Trilha's own")
+    return value
+
+
+Branch = Annotated[str, AfterValidator(_watchable)]
+"""A branch that others write."""
 
 
 class Table(Settings):
@@ -178,6 +195,8 @@ class ProjectFile(Settings):
     title: str
     description: str = ""
     sources: dict[Name, Table] = Field(min_length=1)
+    watch: Branch | None = None
+    """A branch of the data store whose commits start the lifecycle: they hold the tables, in place of `sources`."""
     row: str
     """The column that names an example."""
     target: str

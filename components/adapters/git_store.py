@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 import pygit2
 
 from components import config, profile
+from components.adapters import git_hook
 from components.adapters.git_lfs import ATTRIBUTES, ATTRIBUTES_PATH, from_pointer, from_text, to_pointer, to_text
 from components.adapters.git_trees import Id, differences, edited, merged
 from components.adapters.object_folder import ObjectFolder
@@ -296,7 +297,9 @@ class GitStore:
                 return done
             head = self._head(branch)
             parents = [head.id, other.id] if other else [head.id]
-            return _revision(self._write(HEADS + branch, change(head), text, parents))
+            made = _revision(self._write(HEADS + branch, change(head), text, parents))
+        git_hook.moved(self._path, HEADS + branch, str(head.id), made.id)
+        return made
 
     def _write(self, reference: str, tree: Id, text: str, parents: list[pygit2.Oid]) -> pygit2.Commit:
         """Make a commit and point `reference` at it, if it still points at the first parent."""

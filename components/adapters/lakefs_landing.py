@@ -30,7 +30,10 @@ from components.adapters.store_rules import MAIN, check_name
 from components.errors import ConfigError, ConflictError, NotFoundError
 from components.ports import Revision
 
-HOOK_PATH = "_lakefs_actions/trilha.yaml"
+ACTIONS = "_lakefs_actions/"
+"""Where lakeFS looks for what it has to do; none of it is data."""
+HOOK_PATH = f"{ACTIONS}trilha.yaml"
+TRIGGERS_PATH = f"{ACTIONS}trilha-triggers.yaml"
 HOOK = f"""\
 name: trilha
 on:
@@ -159,6 +162,18 @@ class Landing:
         hook = scratch.object(HOOK_PATH)
         if not hook.exists():
             hook.upload(HOOK.encode())
+
+    def put_triggers(self, branch: str, text: str) -> None:
+        """Have a commit on top of `branch` carry the action file `text`, unless the branch has it already."""
+        there = self.branch(branch).head.object(TRIGGERS_PATH)
+        if there.exists() and there.reader("rb").read() == text.encode():
+            return
+        key = f"triggers-{uuid4().hex}"
+        with self.scratch(branch, key) as scratch:
+            scratch.object(TRIGGERS_PATH).upload(text.encode())
+            self.put_hook(scratch)
+            scratch.commit("Watch branches")
+            self.land(scratch, branch, message="Watch branches", metadata={}, key=key)
 
     def install_hook(self) -> None:
         """Put the hook on `main` where it is not there yet, once it has been seen to refuse what it has to.

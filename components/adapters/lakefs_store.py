@@ -29,7 +29,8 @@ from lakefs.models import Commit, ObjectInfo
 from lakefs.object import StoredObject
 from lakefs_sdk.models.revert_creation import RevertCreation
 
-from components.adapters.lakefs_landing import HOOK_PATH, Landing
+from components.adapters.lakefs_landing import ACTIONS, Landing
+from components.adapters.lakefs_others import Others
 from components.adapters.lakefs_terms import border, decoded, encoded, to_entry, to_metadata, to_revision, words
 from components.adapters.object_folder import ObjectFolder
 from components.adapters.store_rules import MAIN, check_edits, check_name, check_new_ref, conflict, tree_digest
@@ -65,7 +66,8 @@ def open_store(workspace: Workspace) -> LakeFSStore:
                 next_step=f"export {name}=...",
             )
     client = Client(host=settings.url, username=os.environ[names[0]], password=os.environ[names[1]])
-    return LakeFSStore(settings, client, ObjectFolder(workspace.home / "lakefs"))
+    cache = ObjectFolder(workspace.home / "lakefs")
+    return LakeFSStore(settings, client, cache, Others(cache, workspace.home / "lakefs" / "others"))
 
 
 def _at_border(method: Callable[Concatenate[LakeFSStore, P], R]) -> Callable[Concatenate[LakeFSStore, P], R]:
@@ -86,14 +88,16 @@ class LakeFSStore:
         settings: where the server and the repository are.
         client: the SDK's client, with credentials.
         cache: where objects are staged, once each, on this machine.
+        others: what is known of the objects that others wrote.
     """
 
-    def __init__(self, settings: Settings, client: Client, cache: ObjectFolder) -> None:
+    def __init__(self, settings: Settings, client: Client, cache: ObjectFolder, others: Others) -> None:
         self.url = settings.url
         self._repo = lakefs.Repository(settings.repository, client)
         self._revert_api = client.sdk_client.branches_api
         self._landing = Landing(self._repo)
         self._cache = cache
+        self._others = others
         self._initialize(settings.namespace)
 
     @_at_border
@@ -140,22 +144,23 @@ class LakeFSStore:
         found = (
             Change(change.path, cast("Literal['added', 'removed', 'changed']", change.type))
             for change in changes
-            if change.path != HOOK_PATH
+            if not change.path.startswith(ACTIONS)
         )
         return sorted(found, key=lambda change: change.path)
 
     @_at_border
     def ls(self, ref: str, prefix: str = "") -> list[Entry]:
         folder = f"{check_name(prefix.removesuffix('/'), 'prefix')}/" if prefix else ""
-        found = self._repo.ref(self._commit(ref).id).objects(prefix=folder)
-        entries = (to_entry(info) for info in found if isinstance(info, ObjectInfo) and info.path != HOOK_PATH)
+        commit = self._repo.ref(self._commit(ref).id)
+        found = (info for info in commit.objects(prefix=folder) if isinstance(info, ObjectInfo))
+        entries = (self._entry(commit.object(info.path), info) for info in found if not info.path.startswith(ACTIONS))
         return sorted(entries, key=lambda entry: entry.path)
 
     @_at_border
     def local(self, ref: str, path: str) -> Path:
         stored = self._repo.ref(self._commit(ref).id).object(check_name(path, "path"))
         try:
-            entry = to_entry(stored.stat())
+            entry = self._entry(stored, stored.stat())
         except NotFoundException as error:
             raise NotFoundError(f"no {path!r} in {ref!r}", next_step=f"trilha data ls {ref}") from error
         if self._cache.holds(entry.sha256, entry.size):
@@ -300,6 +305,18 @@ class LakeFSStore:
             return self._repo.ref(encoded(check_name(ref, "ref"))).get_commit()
         except NotFoundException as error:
             raise NotFoundError(f"no branch, tag or commit {ref!r}", next_step="trilha data log") from error
+
+    def _entry(self, stored: StoredObject, info: ObjectInfo) -> Entry:
+        """The entry of an object, whoever wrote it."""
+        return to_entry(info) or self._others.entry(stored, info)
+
+    def put_triggers(self, branches: Sequence[str], text: str) -> None:
+        """Have `main` and `branches`, made where there are none, carry the action file `text`."""
+        with border(self.url):
+            for name in (MAIN, *branches):
+                if name not in self._landing.branches(name):
+                    self.branch(name, MAIN)
+                self._landing.put_triggers(name, text)
 
 
 def _check_same(what: str, there: Commit, wanted: str, error: ConflictException) -> None:

@@ -49,20 +49,10 @@ def to_metadata(entry: Entry) -> dict[str, str]:
     return {SHA256: entry.sha256, PATH: entry.path}
 
 
-def to_entry(info: ObjectInfo) -> Entry:
-    """The entry of an object.
-
-    Raises:
-        ConfigError: it does not say its checksum, since others wrote it.
-    """
+def to_entry(info: ObjectInfo) -> Entry | None:
+    """The entry of an object; None for one that others wrote, which does not say its SHA-256."""
     sha256 = (info.metadata or {}).get(SHA256)
-    if sha256 is None:
-        raise ConfigError(
-            f"{info.path} was not written by Trilha",
-            accepted=f"an object whose user metadata has its {SHA256}",
-            next_step="name it as a source of the project, so that it is ingested",
-        )
-    return Entry(info.path, sha256, info.size_bytes or 0)
+    return Entry(info.path, sha256, info.size_bytes or 0) if sha256 is not None else None
 
 
 def to_revision(commit: Commit) -> Revision:

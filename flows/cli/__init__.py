@@ -7,9 +7,11 @@ from flows.cli.app import app, main
 from flows.cli.data import data_app
 from flows.cli.kubeflow import kubeflow_app
 from flows.cli.notebook import notebook_app
+from flows.cli.triggers import triggers_app
 
 app.add_typer(data_app, name="data")
 app.add_typer(kubeflow_app, name="kubeflow")
 app.add_typer(notebook_app, name="notebook")
+app.add_typer(triggers_app, name="triggers")
 
 __all__ = ["main"]

@@ -10,7 +10,7 @@ from flows.cli.app import app
 from flows.cli.output import JsonOption, ProfileOption, columns, emit, note
 
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(help="prefect, mlflow, tensorboard, triton; default: all of them.")
+    list[str] | None, typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers; default: all of them.")
 ]
 
 
@@ -42,7 +42,7 @@ def status(profile: ProfileOption = "local", as_json: JsonOption = False) -> Non
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="prefect, mlflow, tensorboard or triton.")],
+    name: Annotated[str, typer.Argument(help="prefect, mlflow, tensorboard, triton or triggers.")],
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written from now on.")] = False,
     profile: ProfileOption = "local",

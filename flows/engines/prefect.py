@@ -20,15 +20,16 @@ def run(dag: Dag, run: Run) -> dict[str, Record]:
         UnavailableError: the profile's Prefect server is not running; none is started behind the scenes.
     """
     check_resources(dag)
-    if "prefect" not in sys.modules:  # else Prefect runs us, as in a deployment, and has its settings
-        _settle(run.workspace)
+    settle(run.workspace)
     from flows.engines.prefect_flow import run_as_flow
 
     return run_as_flow(dag, run)
 
 
-def _settle(workspace: Workspace) -> None:
+def settle(workspace: Workspace) -> None:
     """Have Prefect talk to the profile's server and keep its files there, whatever the user's own settings say."""
+    if "prefect" in sys.modules:  # then Prefect runs us, as in a deployment, and has its settings
+        return
     os.environ.pop("PREFECT_PROFILE", None)
     os.environ |= {
         "DO_NOT_TRACK": "1",

@@ -49,7 +49,8 @@ def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
     outer = FlowRunContext.get()
     if outer is not None and outer.flow_run is not None:
         client = get_client(sync_client=True)
-        client.update_flow_run(outer.flow_run.id, name=header.id, tags={header.project, header.profile})
+        named = {*outer.flow_run.tags, header.project, header.profile}
+        client.update_flow_run(outer.flow_run.id, name=header.id, tags=named)
         return _Schedule(dag, run, client).run()
 
     api = f"{workspace.endpoint('prefect')}/api"
@@ -67,14 +68,14 @@ def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
         persist_result=False,
         result_storage=workspace.home / "prefect" / "storage",  # else the server is asked for one
     )
-    with _settings(api), tags(header.project, header.profile), SyncClientContext.get_or_create() as context:
+    with talking_to(api), tags(header.project, header.profile), SyncClientContext.get_or_create() as context:
         client = context.client  # one for the flow, its tasks and its artifacts
         _bury(client, header)
         return whole()
 
 
 @contextmanager
-def _settings(api: str) -> Iterator[None]:
+def talking_to(api: str) -> Iterator[None]:
     """This process talks to the server at `api`.
 
     Heartbeats are for automations of a cluster; here they would cost a second at the end of every run. The settings are

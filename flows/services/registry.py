@@ -7,6 +7,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from components.workspace import Workspace
 
 HOST = "127.0.0.1"
 """Services listen here and nowhere else."""
@@ -28,14 +32,14 @@ class Service:
         ports: what it listens on, the one that clients use first; then by how much each differs from the profile's.
         probe: the port and the path that answer 200 once the service is well.
         scheme: how clients speak to it: `http`, or `grpc`, which has no scheme in its address.
-        launch: the command, from the profile's home and the ports.
+        launch: the command, from the profile's parts and the ports.
     """
 
     name: str
     ports: Mapping[str, int]
     probe: tuple[str, str]
     scheme: str
-    launch: Callable[[Path, Mapping[str, int]], Launch]
+    launch: Callable[[Workspace, Mapping[str, int]], Launch]
 
     def main_port(self, ports: Mapping[str, int]) -> int:
         """The one that clients use."""
@@ -65,36 +69,53 @@ def _python(*arguments: str, **variables: str) -> Launch:
     return Launch([sys.executable, "-m", *arguments], clean(os.environ) | ours | variables)
 
 
-def _prefect(home: Path, ports: Mapping[str, int]) -> Launch:
+def _prefect(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     """One process with its UI, its scheduler and an SQLite database."""
     port = str(ports["http"])
     return _python(
         "prefect", "server", "start", "--host", HOST, "--port", port,
-        PREFECT_HOME=str(home / "prefect"),
+        PREFECT_HOME=str(workspace.home / "prefect"),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_SERVER_UI_API_URL=f"http://{HOST}:{port}/api",
     )  # fmt: skip
 
 
-def _mlflow(home: Path, ports: Mapping[str, int]) -> Launch:
+def _mlflow(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     return _python(
-        "components.adapters.mlflow_service", str(home / "mlflow"), HOST, str(ports["http"]),
+        "components.adapters.mlflow_service", str(workspace.home / "mlflow"), HOST, str(ports["http"]),
         MLFLOW_DISABLE_TELEMETRY="true",
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",  # jobs are for judges of language models
     )  # fmt: skip
 
 
-def _tensorboard(home: Path, ports: Mapping[str, int]) -> Launch:
-    folder = home / "tensorboard"
+def _tensorboard(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
+    folder = workspace.home / "tensorboard"
     folder.mkdir(exist_ok=True)
     return _python("tensorboard.main", "--logdir", str(folder), "--host", HOST, "--port", str(ports["http"]))
 
 
-def _triton(home: Path, ports: Mapping[str, int]) -> Launch:
+def _triton(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     from components.adapters.triton_binary import command
 
+    home = workspace.home
     arguments, environment = command(home, home / "triton" / "models", ports["grpc"], ports["http"], ports["metrics"])
     return Launch(arguments, clean(environment))
+
+
+def _triggers(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
+    """It reads this repository's projects, and knows the profile's secrets by the names of their variables."""
+    from components import config
+    from flows.triggers.token import make_token
+
+    token = workspace.profile.services.triggers.token_env
+    if token is None:
+        make_token(workspace.home)
+    named = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", token or "")
+    secrets = {name: os.environ[name] for name in named if name in os.environ}
+    return _python(
+        "flows.triggers", "--profile", workspace.name, "--host", HOST, "--port", str(ports["http"]),
+        TRILHA_ROOT=str(config.root()), **secrets,
+    )  # fmt: skip
 
 
 SERVICES = {
@@ -104,6 +125,7 @@ SERVICES = {
         Service("mlflow", {"http": 0}, ("http", "/health"), "http", _mlflow),
         Service("tensorboard", {"http": 0}, ("http", "/data/environment"), "http", _tensorboard),
         Service("triton", {"grpc": 0, "http": -1, "metrics": 1}, ("http", "/v2/health/ready"), "grpc", _triton),
+        Service("triggers", {"http": 0}, ("http", "/health"), "http", _triggers),
     )
 }
 """In the order in which they are shown."""

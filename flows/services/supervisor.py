@@ -170,7 +170,7 @@ def _start(workspace: Workspace, service: Service, say: Say) -> None:
             say(f"port {wanted} is in use by another program; {service.name} takes {service.main_port(ports)}")
         clock = time.monotonic()
         token = processes.new_token(home, service.name)
-        process = processes.spawn(home, service.name, service.launch(home, ports), token)
+        process = processes.spawn(home, service.name, service.launch(workspace, ports), token)
         trouble = _wait(service, ports, process)
         if not trouble:
             _write_down(home, service, ports, process.pid, token)

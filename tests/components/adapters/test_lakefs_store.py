@@ -201,16 +201,33 @@ class TestLakeFSStore(DataStoreContract):
         assert [branch.id for branch in sdk(workspace).branches(show_hidden=True)] == ["main"]
 
     def test_others_commit(self, store: DataStore, write: Writer, workspace: Workspace) -> None:
-        """A commit that others made counts as one: heads are compared with it, what they wrote is refused by name."""
+        """A commit that others made counts as one: heads are compared with it, what they wrote is read like ours."""
         head = write("main", {"a": "1"})
         main = sdk(workspace).branch("main")
         main.object("raw").upload(b"1")
         main.commit("By hand")
         with pytest.raises(ConflictError, match="main"):
             write("main", {"a": "2"}, expected=head)
-        with pytest.raises(ConfigError, match="raw was not written by Trilha"):
-            store.ls("main")
         assert [change.path for change in store.diff(head, "main")] == ["raw"]
+        raw, ours = store.ls("main")[1], store.ls(head)[0]
+        assert (raw.path, raw.sha256, raw.size) == ("raw", ours.sha256, 1)
+        assert store.local("main", "raw") == store.local("main", "a")
+        assert store.has("main")
+
+    def test_others_are_staged_once(self, store: DataStore, workspace: Workspace) -> None:
+        """What others wrote is fetched when it is first met; the same path with other bytes is met anew."""
+        main = sdk(workspace).branch("main")
+        main.object("raw").upload(b"1")
+        first = main.commit("By hand").get_commit().id
+        before = store.ls(first)
+        shutil.rmtree(workspace.home / "lakefs" / "objects")
+        assert store.ls(first) == before
+        assert not (workspace.home / "lakefs" / "objects").exists()
+        assert store.local(first, "raw").read_bytes() == b"1"
+        main.object("raw").upload(b"22")
+        main.commit("By hand")
+        assert store.local("main", "raw").read_bytes() == b"22"
+        assert store.ls(first) == before
 
     def test_others_uncommitted(self, store: DataStore, write: Writer, workspace: Workspace) -> None:
         """What others have not committed is not seen; it is in the way of a commit, which says so."""

@@ -57,7 +57,7 @@ def with_services(workspace: Workspace, text: str) -> Workspace:
 
 
 def test_all_of_them(home: Workspace) -> None:
-    """`ensure` returns when all four are well, a second time at once and without a word, and `down` leaves nothing."""
+    """`ensure` returns when all of them are well, a second time at once and without a word, and `down` leaves nothing."""
     said: list[str] = []
     ensure(home, say=said.append)
     assert {one.service: one.state for one in status(home)} == dict.fromkeys(SERVICES, "running")

@@ -1,0 +1,72 @@
+"""A project that is deployed to a real Prefect server, and what the server says about its runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[3]
+
+
+class Deployed:
+    """The deployment `lifecycle/PROJECT` in a work pool of its own, which runs as far as `publish`."""
+
+    def __init__(self, url: str, project: str, pool: str, *, limit: int = 1) -> None:
+        self.project, self.pool, self._url = project, pool, url
+        self._client = httpx.Client(base_url=f"{url}/api", trust_env=False)
+        self._client.post("/work_pools/", json={"name": pool, "type": "process"})
+        flow = self._post("/flows/", name="lifecycle")["id"]
+        self.id = self._post(
+            "/deployments/",
+            name=project,
+            flow_id=flow,
+            entrypoint="flows/deployments.py:lifecycle",
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+            parameters={"project": project, "profile": "other", "until": "publish"},
+            work_pool_name=pool,
+            concurrency_limit=limit,
+            concurrency_options={"collision_strategy": "ENQUEUE"},
+        )["id"]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Its flow runs, oldest first."""
+        wanted = {"deployments": {"id": {"any_": [self.id]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        found: list[dict[str, Any]] = self._post("/flow_runs/filter", **wanted)
+        return found
+
+    def commits(self) -> list[str]:
+        return [run["parameters"]["commit"] for run in self.runs()]
+
+    def work_once(self, home: Path) -> None:
+        """Let a worker take what is scheduled, and end when that has ended."""
+        environment = os.environ | {
+            "PREFECT_API_URL": f"{self._url}/api",
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_WORKER_PREFETCH_SECONDS": "60",
+            "PYTHONPATH": str(ROOT),
+            "DO_NOT_TRACK": "1",
+        }
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--run-once"]
+        done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _post(self, path: str, **body: Any) -> Any:
+        answer = self._client.post(path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def eventually(ask: Callable[[], Any], seconds: float = 30) -> Any:
+    """What `ask` answers, once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := ask()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found
+    return found
