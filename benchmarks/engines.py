@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROFILE = "state: .trilha/bench\nstore: {kind: git, path: .trilha/bench/data.git}\nworkers: 1\n"
 NODES = {"local": 50, "prefect": 50, "kubeflow": 5}
-GOALS = {"local": 0.005, "prefect": 0.05, "kubeflow": 3.0}
+GOALS = {"local": 0.002, "prefect": 0.02, "kubeflow": 3.0}
 """Seconds a node beyond the raw cost."""
 
 
@@ -130,19 +130,28 @@ def _call(workspace: Workspace) -> Callable[[], Sample]:
 
 
 def _prefect() -> Sample:
-    """The engine ran before and has told Prefect where its server is; that is read when Prefect is imported."""
+    """Tasks alone: what a flow costs at its beginning and end is left out, while ours has it in.
+
+    The engine ran before and has told Prefect where its server is; that is read when Prefect is imported.
+    """
     from prefect import flow, task
+
+    samples = []
 
     @task
     def empty() -> None:
         pass
 
-    @flow
-    def whole() -> None:
+    def tasks() -> None:
         for _ in range(NODES["prefect"]):
             empty()
 
-    return _each(whole, NODES["prefect"])
+    @flow
+    def whole() -> None:
+        samples.append(_each(tasks, NODES["prefect"]))
+
+    whole()
+    return samples[0]
 
 
 def _container(workspace: Workspace) -> Callable[[], Sample] | None:
