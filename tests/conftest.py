@@ -16,7 +16,7 @@ from components import config
 from components.ledger import running_as
 from components.workspace import Workspace, open_workspace
 
-pytest_plugins = ["tests.triton", "tests.services", "tests.s3", "tests.kubeflow"]
+pytest_plugins = ["tests.triton", "tests.services", "tests.s3", "tests.kubeflow", "tests.containers"]
 
 PROFILE = """
 state: .trilha/test
