@@ -28,12 +28,12 @@ def install(workspace: Workspace, branches: Sequence[str], url: str) -> None:
 
 def action(branches: Sequence[str], url: str) -> str:
     """The action file."""
-    watched = {"branches": [encoded(branch) for branch in branches]}
+    watched = [encoded(branch) for branch in branches]
     properties = {"url": url, "timeout": "15s", "headers": {"Authorization": f"Bearer {{{{ ENV.{VARIABLE} }}}}"}}
     return yaml.safe_dump(
         {
             "name": "trilha-triggers",
-            "on": {"post-commit": watched, "post-merge": watched},
+            "on": {event: {"branches": [*watched]} for event in ("post-commit", "post-merge")},
             "hooks": [{"id": "start-the-lifecycle", "type": "webhook", "properties": properties}],
         },
         sort_keys=False,

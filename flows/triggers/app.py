@@ -123,6 +123,7 @@ class Service:
         return self._moved(decoded(event.branch_id) or event.branch_id)
 
     def _moved(self, branch: str) -> Response:
+        _say(f"told that {branch!r} moved")
         started = [run for project in watchers(branch) if (run := self._look(project, branch))]
         return JSONResponse({"runs": [run.model_dump() for run in started]}, 202 if started else 200)
 

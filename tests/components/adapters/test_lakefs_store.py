@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -62,8 +62,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def started(home: Path, **more: str) -> Iterator[Server]:
-    """A fresh server on a free port of loopback, all of whose state is in `home`."""
+def started(home: Path, variables: Mapping[str, str] | None = None, **more: str) -> Iterator[Server]:
+    """A fresh server on a free port of loopback, all of whose state is in `home`; `variables` are for its actions."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     credentials = {ID: "AKIAIOSFODNN7EXAMPLE", SECRET: "an example of a secret access key"}
@@ -89,7 +89,7 @@ def started(home: Path, **more: str) -> Iterator[Server]:
         "SECURITY_AUDIT_CHECK_URL": "http://127.0.0.1:9/",
         **more,
     }
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **(variables or {})}
     environment |= {f"LAKEFS_{name}": value for name, value in settings.items()}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(["lakefs", "run"], env=environment, cwd=home, stdout=log, stderr=log)
