@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flows.dag import Dag
 
 ProjectArgument = Annotated[str, typer.Argument(help="A folder under config/projects.")]
-EngineOption = Annotated[str | None, typer.Option(help="local or prefect; default: the profile's.")]
+EngineOption = Annotated[str | None, typer.Option(help="kubeflow, local or prefect; default: the profile's.")]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this step.")]
 CommitOption = Annotated[
     str | None,
@@ -38,11 +38,14 @@ def run(
     """Run the lifecycle of a project; what is done already is found in the ledger."""
     from components.workspace import open_workspace
     from flows.execute import execute, lifecycle_of
+    from flows.placement import notes
 
     clock = time.perf_counter()
     dag = lifecycle_of(project, profile, until, commit)
     workspace = open_workspace(profile)
     chosen = engine or workspace.profile.engine
+    for line in notes(dag, workspace.profile, profile, chosen):
+        note(line)
     _ensure_services(workspace, dag, chosen)
     progress = _Progress(dag)
     headers: list[Header] = []
@@ -78,6 +81,7 @@ class _Progress:
                 note(f"  {state.name:<{self._width}}  ...")
             return
         detail = {
+            "waiting": state.error,
             "done": f"{state.seconds:.1f} s",
             "found": f"nothing changed since {state.started[:16].replace('T', ' ')}",
             "skipped": state.output["skipped"] if state.status == "skipped" else "",
