@@ -58,14 +58,12 @@ def start(workspace: Workspace, trigger: Trigger) -> Started:
     Raises:
         NotFoundError: the project is not deployed.
         UnavailableError: the engine does not answer.
-        ConfigError: it takes no triggers.
+        ConfigError: the profile does not say where the engine is, or the engine needs a commit.
     """
     if workspace.profile.engine == "kubeflow":
-        raise ConfigError(
-            "the engine kubeflow takes no triggers",
-            accepted="engine prefect in the profile",
-            next_step=f"trilha kubeflow submit {trigger.project}",
-        )
+        from flows.engines.kubeflow_triggers import start_submitted
+
+        return start_submitted(workspace, trigger)
     from flows.engines.prefect import settle
 
     settle(workspace)
