@@ -15,6 +15,7 @@ from components.records import (
     Artifact,
     Bundle,
     Candidate,
+    Champion,
     Commit,
     Decision,
     ExpectationResult,
@@ -102,14 +103,20 @@ def select(trials: list[Trial]) -> Candidate:
     return Candidate(trial=best, metric="auc", value=best.metrics["auc"], trials=table, run_id="9" * 32)
 
 
-def evaluate(candidate: Candidate) -> Decision:
+def champion(candidate: Candidate) -> Champion:
+    assert candidate.trials
+    return Champion(release=0, digest="", graphs=None)
+
+
+def evaluate(candidate: Candidate, champion: Champion) -> Decision:
+    assert champion.release == 0
     return Decision(
         passed=True,
         reasons=("auc 0.731 is above 0.65", "no champion yet"),
         metrics={"auc": 0.731},
         baselines={"majority": {"auc": 0.5}, "logistic": {"auc": 0.66, "brier": 0.1}},
         difference=(-0.001, 0.01, 0.02),
-        slices=(Slice(column="carrier", value="AA", rows=501, metric=0.7),),
+        slices=(Slice(column="carrier", value="__AA__", rows=501, metric=0.7),),
         plots=(files("calibration.png")["calibration.png"],),
     )
 
@@ -157,7 +164,7 @@ def whole(do: Do) -> Release:
     validation, prepared = do(validate, data), do(prepare, data)
     trials = [do.named(f"train-{number:02}")(train, prepared, number, 0.1 * number or None) for number in (0, 31)]
     best = do(select, trials)
-    decision = do(evaluate, best)
+    decision = do(evaluate, best, do(champion, best))
     with do.when(decision):
         version, bundle = do(register, best), do(export, best)
         return do(release, data, validation, prepared, best, decision, version, bundle, do(qualify, bundle))
@@ -165,9 +172,9 @@ def whole(do: Do) -> Release:
 
 @pytest.fixture
 def pages(on_prefect: Workspace, prefect_url: str) -> dict[str, Any]:
-    """The artifacts of a run of `whole`, by key; MLflow is said to be at http://mlflow.test."""
+    """The artifacts of a run of `whole`, by key; MLflow is said to be where nothing is."""
     path = Path("config/profiles/test.yaml")
-    path.write_text(path.read_text().replace("services: {", "services: {mlflow: {url: 'http://mlflow.test'}, "))
+    path.write_text(path.read_text().replace("services: {", "services: {mlflow: {url: 'http://mlflow.invalid'}, "))
     open_workspace.cache_clear()
     dag, header = trace(whole), new_header("whole", "flights", "test", "prefect")
     prefect.run(dag, Run(open_workspace("test"), header))
@@ -181,23 +188,29 @@ def test_pages(pages: dict[str, Any]) -> None:
     """Every kind of record of the lifecycle has a page, and each says what a person would look for."""
     table = pages["flights-validate-table"]
     rows = json.loads(table) if isinstance(table, str) else table
-    assert [(row[""], row["column"], row["unexpected rows"]) for row in rows] == [
+    assert [(row["result"], row["column"], row["unexpected rows"]) for row in rows] == [
         ("warning", "tail|num", 2512),
         ("held", "day", 0),
     ]
+    assert pages["flights-commit"].startswith("## 340,098 rows in 2 tables on branch `main`\n")
     assert "| flights | 336,776 |" in pages["flights-commit"]
-    assert "1 of 2 expectations held" in pages["flights-validate"]
-    assert "offending.parquet`" in pages["flights-validate"]
+    assert "## 1 of 2 expectations held" in pages["flights-validate"]
+    assert r"| warning | flights | tail\|num | expect\_column\_values" in pages["flights-validate"]
+    assert "offending.parquet\n```" in pages["flights-validate"]
     assert "| train | 1,000 | 0.250 |" in pages["flights-prepare"]
 
     trial = pages["flights-train-31"]
-    assert f"[MLflow run {'0' * 8}](http://mlflow.test/#/runs/{31:032})" in trial
+    assert trial.startswith("## leaves 31, rate 3.1: auc 0.7310\n")
+    assert f"[MLflow run {'0' * 8}](http://mlflow.invalid/#/runs/{31:032})" in trial
     assert f"![roc.png](data:image/png;base64,{base64.b64encode(PNG).decode()})" in trial
 
     trials = pages["flights-select"]
-    assert "|  | leaves | rate | auc | MLflow |" in trials
-    assert f"| **best** | 31 | 3.1 | 0.73100 | [MLflow run 00000000](http://mlflow.test/#/runs/{31:032}) |" in trials
-    assert f"|  | 0 |  | 0.70000 | [MLflow run 00000000](http://mlflow.test/#/runs/{0:032}) |" in trials
+    assert "| trial | leaves | rate | auc | MLflow |" in trials
+    link = "[MLflow run 00000000](http://mlflow.invalid/#/runs/"
+    assert f"| **best** | 31 | 3.1 | 0.73100 | {link}{31:032}) |" in trials
+    assert f"|  | 0 |  | 0.70000 | {link}{0:032}) |" in trials
+
+    assert pages["flights-champion"] == "## No champion to beat yet"
 
     decision = pages["flights-evaluate"]
     assert "## The candidate may serve" in decision
@@ -205,11 +218,13 @@ def test_pages(pages: dict[str, Any]) -> None:
     assert "| metric | candidate | majority | logistic |" in decision
     assert "| brier |  |  | 0.10000 |" in decision
     assert "+0.01000, between -0.00100 and +0.02000" in decision
-    assert "| carrier | AA | 501 | 0.70000 |" in decision
+    assert "| slice | value | rows | auc |" in decision
+    assert "| carrier | \\_\\_AA\\_\\_ | 501 | 0.70000 |" in decision
     assert "![calibration.png](data:image/png;base64," in decision
 
-    assert "(http://mlflow.test/#/models/flights/versions/3)" in pages["flights-register"]
+    assert "(http://mlflow.invalid/#/models/flights/versions/3" in pages["flights-register"]
     assert "| flights-dddd/config.pbtxt | 12 |" in pages["flights-export"]
     assert "| p99 of one-row requests | 4.20 ms | 50 ms |" in pages["flights-qualify"]
     assert "## Release flights/7" in pages["flights-release"]
-    assert "pages/flights/7.html`" in pages["flights-release"]
+    assert "pages/flights/7.html\n```" in pages["flights-release"]
+    assert """trilha predict flights --row '{"distance": 1.0}' --profile test""" in pages["flights-release"]

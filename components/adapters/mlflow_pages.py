@@ -1,0 +1,54 @@
+"""Where a person finds things in MLflow's pages, without MLflow's client, whose import takes seconds."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from urllib.error import URLError
+from urllib.parse import quote, urlencode
+from urllib.request import urlopen
+
+TIMEOUT = 2.0
+"""Seconds that a link is worth."""
+VIEW = "?workflowType=machine_learning"
+"""Without it MLflow 3 shows a run as one of a language model's evaluation."""
+
+
+class MlflowPages:
+    """Addresses of MLflow's pages.
+
+    Args:
+        url: where MLflow is.
+        experiment: whose runs are asked for.
+    """
+
+    def __init__(self, url: str, experiment: str) -> None:
+        self._url, self._experiment = url, experiment
+
+    def run(self, run_id: str) -> str:
+        """The page of a run."""
+        return (
+            f"{self._url}/#/experiments/{self._id}/runs/{run_id}{VIEW}" if self._id else f"{self._url}/#/runs/{run_id}"
+        )
+
+    def file(self, run_id: str, path: str) -> str:
+        """A file of a run, shown beside the others of the run; the run's page where that cannot be told."""
+        page, _, view = self.run(run_id).rpartition("?")
+        return f"{page}/artifacts/{quote(path)}?{view}" if page else self.run(run_id)
+
+    def version(self, name: str, version: str) -> str:
+        """The page of a model version."""
+        return f"{self._url}/#/models/{quote(name)}/versions/{version}{VIEW}"
+
+    @cached_property
+    def _id(self) -> str:
+        """The experiment's id, which MLflow's pages are under; empty where MLflow does not say."""
+        if not self._url.startswith(("http://", "https://")):
+            return ""
+        query = urlencode({"experiment_name": self._experiment})
+        address = f"{self._url}/api/2.0/mlflow/experiments/get-by-name?{query}"
+        try:
+            with urlopen(address, timeout=TIMEOUT) as answer:  # noqa: S310  # http, looked at above
+                return str(json.load(answer)["experiment"]["experiment_id"])
+        except (URLError, OSError, ValueError, KeyError, TypeError):  # a link is not worth failing for
+            return ""
