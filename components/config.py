@@ -83,10 +83,10 @@ def _notebook(folder: Path, name: str) -> Notebook:
         raise NotFoundError(
             f"no notebook {path}", next_step=f"create it, or correct `notebook` in {folder}/project.yaml"
         )
-    return Notebook(path=name, code=_code_digest(path))
+    return Notebook(path=name, code=code_digest(path))
 
 
-def _code_digest(path: Path) -> str:
+def code_digest(path: Path) -> str:
     """Digest of a notebook's code cells: prose and stored outputs do not change what it does."""
     import json
 

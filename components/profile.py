@@ -91,6 +91,8 @@ class Kubeflow(Settings):
     """Kubernetes ConfigMap -> its key -> the variable that the nodes get it as."""
     accelerator: str | None = None
     """What `policy.gpu` counts: `nvidia.com/gpu`, say."""
+    pools: dict[Name, dict[str, str]] = {}
+    """Pool, as a project's `placement` names it -> the labels that Kubernetes nodes of it have."""
 
 
 class Profile(Settings):
@@ -102,6 +104,8 @@ class Profile(Settings):
     engine: Literal["kubeflow", "local", "prefect"] = "prefect"
     workers: PositiveInt = 2
     """Nodes that run side by side."""
+    pools: tuple[Name, ...] = ()
+    """Prefect's work pools that a project's `placement` may name; each has the deployment `step/POOL`."""
     sql: str = "duckdb://"
     """Ibis' URL of the engine that runs `features.sql`."""
     services: Services = Services()

@@ -209,6 +209,8 @@ class ProjectFile(Settings):
     serve: Serve = Serve()
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
+    placement: dict[Name, Name] = {}
+    """Step -> the pool that it is to run on. A profile without that pool runs the step like any other."""
     seed: int = 0
 
 

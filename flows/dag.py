@@ -87,6 +87,8 @@ class Node:
     policy: Policy
     line: str
     """Where the DAG says so: `file:line`."""
+    pool: str | None = None
+    """Where it is to run, as the project's `placement` says; a profile without that pool runs it like any other."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -110,9 +112,15 @@ class _Tracer:
     """`Do` while a DAG is traced."""
 
     def __init__(
-        self, nodes: dict[str, Node], guards: list[Ref], policies: Mapping[str, Policy], name: str = ""
+        self,
+        nodes: dict[str, Node],
+        guards: list[Ref],
+        policies: Mapping[str, Policy],
+        placement: Mapping[str, str],
+        name: str = "",
     ) -> None:
-        self._nodes, self._guards, self._policies, self._name = nodes, guards, policies, name
+        self._nodes, self._guards, self._name = nodes, guards, name
+        self._policies, self._placement = policies, placement
 
     def __call__(self, step: Callable[..., Any], /, *args: object, **kwargs: object) -> Any:
         name, line = self._name or step.__name__, _author_line()
@@ -129,11 +137,12 @@ class _Tracer:
         except TypeError as error:
             raise DagError(f"{line}: step {step.__name__}: {error}", accepted=str(inspect.signature(step))) from error
         policy = self._policies.get(name) or self._policies.get(step.__name__) or Policy()
-        self._nodes[name] = Node(name, step, arguments, tuple(self._guards), policy, line)
+        pool = self._placement.get(name) or self._placement.get(step.__name__)
+        self._nodes[name] = Node(name, step, arguments, tuple(self._guards), policy, line, pool)
         return Ref(name)
 
     def named(self, name: str) -> _Tracer:
-        return _Tracer(self._nodes, self._guards, self._policies, name)
+        return _Tracer(self._nodes, self._guards, self._policies, self._placement, name)
 
     @contextmanager
     def when(self, gate: Any) -> Iterator[None]:
@@ -146,24 +155,33 @@ class _Tracer:
             self._guards.pop()
 
 
-def trace(dag: Callable[..., object], *arguments: object, policies: Mapping[str, Policy] | None = None) -> Dag:
+def trace(
+    dag: Callable[..., object],
+    *arguments: object,
+    policies: Mapping[str, Policy] | None = None,
+    placement: Mapping[str, str] | None = None,
+) -> Dag:
     """Call `dag(do, *arguments)` once and return what it did.
 
     Args:
         dag: a function that takes a `Do` first.
         *arguments: what else it takes.
         policies: by the name of a node or of a step; the node's own name wins.
+        placement: pools, by the name of a node or of a step likewise.
 
     Raises:
         DagError: a name is used twice, a call does not fit a step's signature, a result is looked into, or a policy
-            names no node.
+            or a placement names no node.
     """
     nodes: dict[str, Node] = {}
-    result = dag(_Tracer(nodes, [], policies or {}), *arguments)
+    result = dag(_Tracer(nodes, [], policies or {}, placement or {}), *arguments)
     known = {*nodes, *(node.step.__name__ for node in nodes.values())}
-    for name in policies or {}:
-        if name not in known:
-            raise DagError(f"policy for {name!r}: no such step in {dag.__name__}", accepted=", ".join(sorted(known)))
+    for what, names in (("policy", policies or {}), ("placement", placement or {})):
+        for name in names:
+            if name not in known:
+                raise DagError(
+                    f"{what} for {name!r}: no such step in {dag.__name__}", accepted=", ".join(sorted(known))
+                )
     if not isinstance(result, Ref):
         raise DagError(f"{dag.__name__} returns {type(result).__name__}", accepted="the result of its last step")
     return Dag(dag.__name__, tuple(nodes.values()), result.node)

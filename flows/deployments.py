@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from prefect import flow
 
+from components.calls import PackedCall
+from components.runs import Header
 from components.workspace import open_workspace
+from flows.engines.prefect_placed import do_here
 from flows.execute import execute, lifecycle_of
 from flows.readiness import make_ready, needed_by
 
@@ -26,3 +29,14 @@ def lifecycle(project: str, profile: str = "local", until: str | None = None, co
     wanted = [service for service in needed_by(dag, "prefect") if service != "prefect"]  # it is what runs this
     make_ready(open_workspace(profile), wanted)
     execute(dag, project=project, profile=profile, engine="prefect")
+
+
+@flow(persist_result=False)
+def step(call: str, header: str) -> None:
+    """One node of a run that goes on elsewhere, where `placement` in project.yaml sends it; the engine starts it.
+
+    Args:
+        call: the node, as JSON: its step, arguments and policy.
+        header: the run that it belongs to, as JSON.
+    """
+    do_here(PackedCall.model_validate_json(call), Header.model_validate_json(header))

@@ -42,7 +42,8 @@ def lifecycle_of(project: str, profile: str, last: str | None = None, commit: st
 
     unused = FROM_SOURCES if found else FROM_COMMIT
     policies = {step: policy for step, policy in {**POLICIES, **settings.file.policy}.items() if step not in unused}
-    dag = trace(lifecycle, settings, profile, found, policies=policies)
+    placement = {step: pool for step, pool in settings.file.placement.items() if step not in unused}
+    dag = trace(lifecycle, settings, profile, found, policies=policies, placement=placement)
     return until(dag, last) if last else dag
 
 

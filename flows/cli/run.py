@@ -38,11 +38,14 @@ def run(
     """Run the lifecycle of a project; what is done already is found in the ledger."""
     from components.workspace import open_workspace
     from flows.execute import execute, lifecycle_of
+    from flows.placement import notes
 
     clock = time.perf_counter()
     dag = lifecycle_of(project, profile, until, commit)
     workspace = open_workspace(profile)
     chosen = engine or workspace.profile.engine
+    for line in notes(dag, workspace.profile, profile, chosen):
+        note(line)
     _ensure_services(workspace, dag, chosen)
     progress = _Progress(dag)
     headers: list[Header] = []
@@ -78,6 +81,7 @@ class _Progress:
                 note(f"  {state.name:<{self._width}}  ...")
             return
         detail = {
+            "waiting": state.error,
             "done": f"{state.seconds:.1f} s",
             "found": f"nothing changed since {state.started[:16].replace('T', ' ')}",
             "skipped": state.output["skipped"] if state.status == "skipped" else "",

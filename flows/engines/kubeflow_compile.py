@@ -147,7 +147,7 @@ def _equip(task: dsl.PipelineTask, node: Node, settings: Kubeflow) -> None:
         task.set_retry(policy.retries, backoff_duration=f"{policy.retry_delay:.0f}s", backoff_factor=1.0)
     if policy.timeout is not None:
         kubernetes.set_timeout(task, math.ceil(policy.timeout) + GRACE)
-    for label, value in policy.node_selector.items():
+    for label, value in {**settings.pools.get(node.pool or "", {}), **policy.node_selector}.items():
         kubernetes.add_node_selector(task, label, value)
     for toleration in policy.tolerations:
         kubernetes.add_toleration(task, **toleration.model_dump())

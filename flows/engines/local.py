@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from components.attempts import attempt
 from components.errors import DagError
 from components.records import Record
-from components.runs import Run
+from components.runs import Call, Run
 from flows.dag import Dag, Node, fold, replaced
 
 
@@ -45,32 +45,38 @@ def _do(run: Run, node: Node, arguments: Mapping[str, Any], guards: Sequence[Any
     return attempt(node, lambda: run.apply(node, ready, gates))
 
 
-def check_resources(dag: Dag) -> None:
-    """Refuse what this machine does not have.
+def check_resources(dag: Dag, pools: Collection[str] = ()) -> None:
+    """Refuse what this machine does not have, but for nodes that run on one of `pools`.
 
     Raises:
         DagError: a policy asks for more CPUs, memory or GPUs than there are, or for a Kubernetes node; names the node's
             file and line.
     """
+    for node in dag.nodes:
+        if node.pool not in pools:
+            check_node(node, node.line)
+
+
+def check_node(node: Call, where: str) -> None:
+    """Refuse a node whose policy asks for what this machine does not have; the `DagError` begins with `where`."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     gpus = sum(1 for path in Path("/dev").glob("nvidia[0-9]*"))
-    for node in dag.nodes:
-        policy = node.policy
-        if policy.node_selector or policy.tolerations:
+    policy = node.policy
+    if policy.node_selector or policy.tolerations:
+        raise DagError(
+            f"{where}: step {node.name!r} asks for a Kubernetes node (node_selector, tolerations)",
+            accepted="the engine kubeflow, or no such policy",
+            next_step=f"remove them from policy.{node.step.__name__} in project.yaml, or use --engine kubeflow",
+        )
+    for what, wanted, there in (
+        ("CPUs", policy.cpu, cpus),
+        ("MiB of memory", policy.memory_mb, memory),
+        ("GPUs", policy.gpu, gpus),
+    ):
+        if wanted is not None and wanted > there:
             raise DagError(
-                f"{node.line}: step {node.name!r} asks for a Kubernetes node (node_selector, tolerations)",
-                accepted="the engine kubeflow, or no such policy",
-                next_step=f"remove them from policy.{node.step.__name__} in project.yaml, or use --engine kubeflow",
+                f"{where}: step {node.name!r} asks for {wanted:g} {what}",
+                accepted=f"at most {there} on this machine",
+                next_step=f"lower policy.{node.step.__name__} in project.yaml, or take larger workers",
             )
-        for what, wanted, there in (
-            ("CPUs", policy.cpu, cpus),
-            ("MiB of memory", policy.memory_mb, memory),
-            ("GPUs", policy.gpu, gpus),
-        ):
-            if wanted is not None and wanted > there:
-                raise DagError(
-                    f"{node.line}: step {node.name!r} asks for {wanted:g} {what}",
-                    accepted=f"at most {there} on this machine",
-                    next_step=f"lower policy.{node.step.__name__} in project.yaml, or take larger workers",
-                )

@@ -19,7 +19,7 @@ def run(dag: Dag, run: Run) -> dict[str, Record]:
     Raises:
         UnavailableError: the profile's Prefect server is not running; none is started behind the scenes.
     """
-    check_resources(dag)
+    check_resources(dag, run.workspace.profile.pools)
     settle(run.workspace)
     from flows.engines.prefect_flow import run_as_flow
 

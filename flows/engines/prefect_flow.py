@@ -38,6 +38,7 @@ from components.records import Record
 from components.runs import Header, Run
 from flows.dag import Dag, Node, Ref, replaced
 from flows.engines.prefect_artifacts import Board
+from flows.engines.prefect_placement import Placement
 
 
 def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
@@ -99,6 +100,7 @@ class _Schedule:
     def __init__(self, dag: Dag, run: Run, client: SyncPrefectClient) -> None:
         self._dag, self._run = dag, run
         self._board = Board(run.workspace, client, run.header.project)
+        self._placement = Placement(dag, run, client)
         self._records: dict[str, Record] = {}
         self._threads: dict[str, int] = {}
 
@@ -142,7 +144,7 @@ class _Schedule:
             retries=policy.retries,
             retry_delay_seconds=policy.retry_delay,
             retry_condition_fn=_worth_retrying,
-            timeout_seconds=policy.timeout,
+            timeout_seconds=None if node.name in self._placement else policy.timeout,  # there it has a deadline too
             cache_policy=NO_CACHE,  # the ledger is the one place where work is remembered
             persist_result=False,
         )
@@ -153,7 +155,8 @@ class _Schedule:
         guards = [self._records[guard.node] for guard in node.guards]
         self._threads[node.name] = threading.get_ident()
         try:
-            record = self._records[node.name] = self._run.apply(node, arguments, guards)
+            do = self._placement.do if node.name in self._placement else self._run.apply
+            record = self._records[node.name] = do(node, arguments, guards)
         except TrilhaError as error:
             self._board.show_error(node, error)
             raise
@@ -164,8 +167,8 @@ class _Schedule:
         if seen and status == "skipped":
             return Completed(name="Skipped", message=seen.output["skipped"])
         found = f"Nothing changed since {seen.started}." if seen and status == "found" else ""
-        self._board.show(node, record, arguments, found)
-        return Completed(name="Cached", message=found) if found else Completed()
+        said = self._board.show(node, record, arguments, found)
+        return Completed(name="Cached", message=found) if found else Completed(message=said or None)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

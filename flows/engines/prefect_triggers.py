@@ -28,6 +28,7 @@ from prefect.states import Scheduled
 
 from components.errors import NotFoundError, UnavailableError
 from flows.engines.prefect_flow import talking_to
+from flows.engines.prefect_pools import hindrance
 from flows.triggers.start import Started, Trigger
 
 if TYPE_CHECKING:
@@ -121,20 +122,10 @@ class _Triggers:
             url=f"{self._workspace.endpoint('prefect')}/runs/flow-run/{run.id}",
             commit=self._trigger.commit,
             new=new,
-            note=self._hindrance(),
+            note=self._note(),
         )
 
-    def _hindrance(self) -> str:
+    def _note(self) -> str:
         """Why the run will not begin; empty where nothing is known."""
         name = self._deployment.work_pool_name
-        if name is None:
-            return ""
-        pool = self._client.read_work_pool(name)
-        if pool.is_paused:
-            return f"work pool {name!r} is paused; next: prefect work-pool resume {name}"
-        if pool.is_push_pool or pool.is_managed_pool:
-            return ""
-        online = [
-            worker for worker in self._client.read_workers_for_work_pool(name) if str(worker.status.value) == "ONLINE"
-        ]
-        return "" if online else f"work pool {name!r} has no worker; next: prefect worker start --pool {name}"
+        return hindrance(self._client, name) if name else ""
