@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from components import config, strict_yaml
+from components.adapters.mlflow_pages import MlflowPages
 from components.errors import TrilhaError
 from components.project import ProjectFile
 from components.records import Artifact, FileStamp, Release, parts
@@ -53,11 +54,14 @@ class Facts:
     trail: tuple[Link, ...]
     services: dict[str, str]
     """Those that are up: name -> URL."""
+    mlflow: MlflowPages | None
+    """Where its runs are shown; None where MLflow is not up."""
 
 
 def gather(workspace: Workspace, release: Release, folder: Path) -> Facts:
     """All that the page in `folder` says about `release`."""
     store = workspace.store
+    services = dict(_services(workspace))
     settings = _unless_gone(lambda: _project(release.project))
     header, states = _run(workspace, release)
     revision = _unless_gone(lambda: store.resolve(release.commit.id))
@@ -74,7 +78,8 @@ def gather(workspace: Workspace, release: Release, folder: Path) -> Facts:
         sources=(_unless_gone(lambda: sources(store, revision)) if revision else None) or {},
         message=revision.message if revision else "",
         trail=tuple(_trail(workspace, release)),
-        services=dict(_services(workspace)),
+        services=services,
+        mlflow=MlflowPages(services["mlflow"], release.project) if "mlflow" in services else None,
     )
 
 
