@@ -272,7 +272,7 @@ def test_command_line(home: Workspace) -> None:
 
     assert "running" in trilha("up", "triton")
     states = {one["service"]: one["state"] for one in json.loads(trilha("status", "--json"))}
-    assert states == {"prefect": "stopped", "mlflow": "stopped", "tensorboard": "stopped", "triton": "running"}
+    assert states == dict.fromkeys(SERVICES, "stopped") | {"triton": "running"}
     logs = json.loads(trilha("logs", "triton", "-n", "3", "--json"))
     assert len(logs["lines"]) == 3
     assert trilha("logs", "triton", "-n", "3").splitlines() == logs["lines"]
