@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The environment is whole as it comes from its lock (nvidia-pytriton asks for a NumPy that is not in it), hence --no-deps.
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode
 
-.PHONY: run test setup setup-test lint format lock bench clean
+.PHONY: run test setup setup-test lint format lock bench clean image
 
 run: setup
 	$(BIN)/trilha run flights
@@ -29,6 +29,11 @@ format: setup-test
 
 bench: setup-test
 	$(BIN)/python benchmarks/report.py
+
+# With Docker or podman; needs no `make setup`.
+IMAGE ?= trilha:dev
+image:
+	deploy/images/build.sh $(IMAGE)
 
 # Stops the services first: their processes would outlive their state.
 clean:
@@ -64,4 +69,6 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 lock: .venv/uv
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) pyproject.toml --group dev --all-extras --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra aws --extra azure --extra gcp --extra postgres --constraint requirements.lock \
+	  --output-file deploy/images/requirements.lock
 	printf 'uv\nhatchling\neditables\n' | $(COMPILE) - --output-file requirements-setup.lock

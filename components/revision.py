@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import cache
 
@@ -10,7 +11,13 @@ from components import config
 
 @cache
 def revision() -> str:
-    """The repository's Git revision, `-dirty` appended where files differ from it; empty where there is no Git."""
+    """The repository's Git revision, `-dirty` appended where files differ from it; empty where there is no Git.
+
+    An image holds no repository; it was told its revision when it was built.
+    """
+    built = os.environ.get("TRILHA_REVISION")
+    if built:
+        return "" if built == "unknown" else built
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(config.root()), *arguments]
