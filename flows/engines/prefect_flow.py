@@ -7,7 +7,6 @@ artifacts.
 from __future__ import annotations
 
 import ctypes
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,30 +14,24 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-import psutil
 from prefect import Flow, Task, tags
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
-from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, SettingsContext, SyncClientContext, get_settings_context
 from prefect.futures import PrefectFuture
-from prefect.states import Completed, Crashed
+from prefect.states import Completed
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.attempts import over_time, worth_retrying
 from components.errors import TrilhaError
 from components.records import Record
-from components.runs import Header, Run
+from components.runs import Run
 from flows.dag import Dag, Node, Ref, replaced
 from flows.engines.prefect_artifacts import Board
 from flows.engines.prefect_placement import Placement
+from flows.engines.prefect_reaper import bury, sign
 
 
 def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
@@ -52,12 +45,16 @@ def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
         client = get_client(sync_client=True)
         named = {*outer.flow_run.tags, header.project, header.profile}
         client.update_flow_run(outer.flow_run.id, name=header.id, tags=named)
+        sign(client, outer.flow_run.id)
         return _Schedule(dag, run, client).run()
 
     api = f"{workspace.endpoint('prefect')}/api"
 
     def body() -> dict[str, Record]:
-        _sign(client)
+        context = FlowRunContext.get()
+        assert context is not None
+        assert context.flow_run is not None
+        sign(client, context.flow_run.id)
         return _Schedule(dag, run, client).run()
 
     whole = Flow(
@@ -71,7 +68,7 @@ def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
     )
     with talking_to(api), tags(header.project, header.profile), SyncClientContext.get_or_create() as context:
         client = context.client  # one for the flow, its tasks and its artifacts
-        _bury(client, header)
+        bury(client, [header.project, header.profile])
         return whole()
 
 
@@ -198,39 +195,3 @@ def _error(node: Node, future: PrefectFuture[State[None]]) -> BaseException:
         return over_time(node)
     assert isinstance(error, BaseException)
     return error
-
-
-# --- flow runs whose process is gone ----------------------------------------------------------------------------------
-
-
-def _sign(client: SyncPrefectClient) -> None:
-    """Write this process on the flow run, so that a later run can tell when it was killed."""
-    context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow_run is not None
-    client.update_flow_run(context.flow_run.id, infrastructure_pid=_mark(psutil.Process()))
-
-
-def _mark(process: psutil.Process) -> str:
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
-
-
-def _bury(client: SyncPrefectClient, header: Header) -> None:
-    """Mark flow runs of this machine as crashed that still say they run, though their process was killed."""
-    running = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])),
-            tags=FlowRunFilterTags(all_=[header.project, header.profile]),
-        )
-    )
-    for other in running:
-        host, _, rest = (other.infrastructure_pid or "").partition(":")
-        pid = rest.partition(":")[0]
-        if host != socket.gethostname() or not pid.isdigit():
-            continue
-        try:
-            alive = _mark(psutil.Process(int(pid))) == other.infrastructure_pid
-        except psutil.Error:
-            alive = False
-        if not alive:
-            client.set_flow_run_state(other.id, Crashed(message="the process that ran it is gone"), force=True)

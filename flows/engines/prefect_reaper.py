@@ -1,0 +1,91 @@
+"""Flow runs that say they run though their process was killed: marked as crashed, by the next run and by the server.
+
+A run carries the mark of its process as a label. Prefect's own heartbeats notice a dead run on any machine after a
+minute and a half; on this machine there is no need to wait for silence.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Cancelled, Crashed
+
+LABEL = "trilha.process"
+"""The label of a flow run that holds the mark of its process."""
+
+
+def sign(client: SyncPrefectClient, flow_run: UUID) -> None:
+    """Write this process on a flow run, so that others can tell when it was killed."""
+    client.update_flow_run_labels(flow_run, {LABEL: _mark(psutil.Process())})
+
+
+def bury(client: SyncPrefectClient, tags: Sequence[str] = ()) -> list[FlowRun]:
+    """Mark the flow runs of this machine whose process is gone as crashed, or cancelled if that was under way.
+
+    Args:
+        client: of the server.
+        tags: only runs that have all of them.
+
+    Returns:
+        those that were marked.
+    """
+    unfinished = [StateType.RUNNING, StateType.CANCELLING]
+    running = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished)),
+            tags=FlowRunFilterTags(all_=list(tags)) if tags else None,
+        ),
+        sort=FlowRunSort.START_TIME_ASC,  # the server gives 200 at most; the dead are the old ones
+    )
+    gone = [run for run in running if _is_gone(str(run.labels.get(LABEL, "")))]
+    for run in gone:
+        _end(client, run)
+    return gone
+
+
+def _mark(process: psutil.Process) -> str:
+    """A process of this machine, told apart from a later one that gets its PID."""
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+
+
+def _is_gone(mark: str) -> bool:
+    host, _, rest = mark.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        process = psutil.Process(int(pid))
+        return _mark(process) != mark or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+
+
+def _end(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Give a run, and what it left running, a final state."""
+    message = "the process that ran it is gone"
+    cancelling = run.state is not None and run.state.is_cancelling()
+    final: State[Any] = Cancelled(message=message) if cancelling else Crashed(message=message)
+    client.set_flow_run_state(run.id, final, force=True)
+    tasks = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
+        task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING]))),
+    )
+    for task in tasks:
+        client.set_task_run_state(task.id, Crashed(message=message), force=True)
