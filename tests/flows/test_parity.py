@@ -258,6 +258,15 @@ def test_the_whole_lifecycle(small: Path, temporary: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_in_containers(in_containers: Path, temporary: Path) -> None:
+    """Each node in a container of Kubeflow's own runner: from raw data to a release, without a difference."""
+    said = json.loads(ended(trilha("--engines", "local,kubeflow", "--json"), 0))
+    assert said["differences"] == []
+    assert {len(one["nodes"]) for one in said["observed"]} == {14}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_candidate_that_is_refused(small: Path, temporary: Path) -> None:
     """What is behind the gate is skipped on both, for the same reason."""
     path = small / "config" / "projects" / "small" / "project.yaml"
