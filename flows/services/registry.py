@@ -76,6 +76,8 @@ def _prefect(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
         "prefect", "server", "start", "--host", HOST, "--port", port,
         PREFECT_HOME=str(workspace.home / "prefect"),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        # In memory, a deployment's one slot would be lost with the server, and no run of it begin any more.
+        PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="prefect.server.concurrency.lease_storage.filesystem",
         PREFECT_SERVER_UI_API_URL=f"http://{HOST}:{port}/api",
     )  # fmt: skip
 
@@ -89,9 +91,10 @@ def _mlflow(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
 
 
 def _tensorboard(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
-    folder = workspace.home / "tensorboard"
-    folder.mkdir(exist_ok=True)
-    return _python("tensorboard.main", "--logdir", str(folder), "--host", HOST, "--port", str(ports["http"]))
+    folder = f"{workspace.state}/tensorboard"  # of all machines, where they share a state
+    if "://" not in folder:
+        Path(folder).mkdir(exist_ok=True)
+    return _python("tensorboard.main", "--logdir", folder, "--host", HOST, "--port", str(ports["http"]))
 
 
 def _triton(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
@@ -118,6 +121,17 @@ def _triggers(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     )  # fmt: skip
 
 
+def _workers(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
+    """They run flows with this repository, this environment and the variables of whoever started them."""
+    from components import config
+
+    secrets = {name: os.environ[name] for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING") if name in os.environ}
+    return _python(
+        "flows.services.workers", "--profile", workspace.name, "--host", HOST, "--port", str(ports["http"]),
+        TRILHA_ROOT=str(config.root()), **secrets,
+    )  # fmt: skip
+
+
 SERVICES = {
     service.name: service
     for service in (
@@ -126,6 +140,7 @@ SERVICES = {
         Service("tensorboard", {"http": 0}, ("http", "/data/environment"), "http", _tensorboard),
         Service("triton", {"grpc": 0, "http": -1, "metrics": 1}, ("http", "/v2/health/ready"), "grpc", _triton),
         Service("triggers", {"http": 0}, ("http", "/health"), "http", _triggers),
+        Service("workers", {"http": 0}, ("http", "/health"), "http", _workers),
     )
 }
 """In the order in which they are shown."""

@@ -9,6 +9,7 @@ import pytest
 from components.errors import DagError
 from components.profile import GitStore, Kubeflow, Profile
 from components.project import Policy
+from components.runs import NodeState
 from components.workspace import open_workspace
 from flows.dag import Dag, trace
 from flows.execute import execute, lifecycle_of
@@ -101,3 +102,11 @@ def test_kubeflow_maps_a_pool_to_labels() -> None:
 
     assert labels("gpu") == {"kind": "gpu", "zone": "b"}
     assert labels("other") == {"zone": "b"}
+
+
+def test_why_nobody_takes_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """`trilha run` prints why a node waits for a worker."""
+    from flows.cli.run import _Progress
+
+    _Progress(dag_of({}))(NodeState(name="two", step="m:two", needs=(), status="waiting", error="no worker"))
+    assert "two    waiting  no worker" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import pytest
 import yaml
 
 from components import config
-from components.errors import DagError, NotFoundError, TimeLimitError, UnavailableError
+from components.errors import ConflictError, DagError, NotFoundError, TimeLimitError, UnavailableError
 from components.records import digest
 from components.runs import Header, NodeState, RunLog, output_of
 from components.workspace import open_workspace
@@ -34,7 +35,7 @@ from tests.conftest import write_parcels
 from tests.flows.engines.test_prefect import eventually
 from tests.flows.test_crash import EXPECTED, effects
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("placement")]
 
 ROOT = Path(__file__).parents[3]
 HERE, THERE = "here", "there"
@@ -124,6 +125,7 @@ class Machines:
         write_parcels(self.here.root / "data" / "parcels.csv")
         self.services: dict[str, Any] = {"prefect": {"url": prefect}}
         self.fresh("first")
+        self.project("small", placement={"train": self.there.pool})
         self.deploy()
 
     def fresh(self, state: str, *, pools: bool = True) -> None:
@@ -165,26 +167,18 @@ class Machines:
 
     def deploy(self) -> None:
         """Make the pools, and deploy `step` for one of them and the lifecycle of `small` for the other."""
-        pull: list[Any] = []
-        deployments = [
-            {
-                "name": self.there.pool,
-                "entrypoint": "flows.deployments.step",
-                "work_pool": {"name": self.there.pool},
-                "pull": pull,
-            },
-            {
-                "name": self.here.pool,
-                "entrypoint": "flows.deployments.lifecycle",
-                "parameters": {"project": "small", "profile": "test"},
-                "work_pool": {"name": self.here.pool},
-                "pull": pull,
-            },
-        ]
+        [steps] = yaml.safe_load(snippet().replace("gpu-pool", self.there.pool))["deployments"]
+        lifecycle = {
+            "name": self.here.pool,
+            "entrypoint": "flows.deployments.lifecycle",
+            "parameters": {"project": "small", "profile": "test"},
+            "work_pool": {"name": self.here.pool},
+            "pull": [],
+        }
         path = self.shared / "prefect.yaml"
-        path.write_text(yaml.safe_dump({"name": "trilha", "deployments": deployments}))
+        path.write_text(yaml.safe_dump({"name": "trilha", "deployments": [steps, lifecycle]}))
         for machine in (self.here, self.there):
-            self.command("work-pool", "create", machine.pool, "--type", "process")
+            self.tell("POST", "/work_pools/", name=machine.pool, type="process")
         self.command("deploy", "--prefect-file", str(path), "--all")
 
     def command(self, *arguments: str) -> None:
@@ -198,6 +192,10 @@ class Machines:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def tell(self, method: str, path: str, **body: Any) -> None:
+        """Change something on Prefect's server."""
+        httpx.request(method, f"{self.prefect}/api{path}", json=body, trust_env=False).raise_for_status()
 
     def ask(self, what: str, **body: Any) -> Any:
         """What Prefect's API finds."""
@@ -213,6 +211,13 @@ class Machines:
         wanted = {"flow_run_id": {"any_": [flow_run]}}
         lines = eventually(lambda: self.ask("logs", logs=wanted), bool)
         return "\n".join(line["message"] for line in lines)
+
+
+def snippet() -> str:
+    """The deployment of `step` as the how-to page has it."""
+    lines = (ROOT / "docs" / "how-to" / "placement.md").read_text().splitlines()
+    rest = lines[lines.index("    deployments:") :]
+    return textwrap.dedent("\n".join(rest[: rest.index("")]))
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +289,6 @@ def digests(project: str) -> dict[str, str]:
 
 def test_the_lifecycle_on_two_pools(tracked: Machines) -> None:
     """`train` runs on the other machine, all else here, the outputs are those of one machine, and no effect is doubled."""
-    tracked.project("small", placement={"train": tracked.there.pool})
     tracked.here.start_worker()
     try:
         tracked.command("deployment", "run", f"lifecycle/{tracked.here.pool}", "--watch")
@@ -311,8 +315,9 @@ def test_the_lifecycle_on_two_pools(tracked: Machines) -> None:
         f"{run_id}/train-00",
         f"{run_id}/train-01",
     ]
-    assert len(list((tracked.shared / "test_the_lifecycle_on_two_pools/state/tensorboard/small").iterdir())) == 2
-    assert not list((workspace.home / "tensorboard").rglob("events.*"))
+    boards = f"{workspace.endpoint('tensorboard')}/data/runs"
+    shown = eventually(lambda: httpx.get(boards, trust_env=False).json(), lambda found: len(found) == 2, 30)
+    assert {name.split("/")[0] for name in shown} == {"small"}
     assert effects(workspace) == EXPECTED
     placed = digests("small")
 
@@ -351,7 +356,7 @@ def test_a_machine_that_dies(tracked: Machines, monkeypatch: pytest.MonkeyPatch)
             killed.append(state.name)
 
     with pytest.raises(UnavailableError, match="no sign of life") as caught:
-        run("dying", "select", kill)
+        run("dying", "train-00", kill)
     assert killed == ["train-00"]
     assert "train-00" in str(caught.value)
     log = RunLog(open_workspace("test"))
@@ -360,9 +365,45 @@ def test_a_machine_that_dies(tracked: Machines, monkeypatch: pytest.MonkeyPatch)
 
     hold.unlink()
     tracked.there.start_worker()
-    again = run("dying", "select")
+    again = run("dying", "train-00")
     assert {name: state.status for name, state in log.nodes(again).items()}["train-00"] == "done"
     assert trials("dying") == ["FINISHED"]
+
+
+def test_a_process_that_dies(tracked: Machines) -> None:
+    """`kill -9` of a step's process alone: its worker says so at once, and where the policy has retries left it goes on."""
+    again = {"train": {"retries": 1, "retry_delay": 0}}
+    started, hold = tracked.held("retried", placement={"train": tracked.there.pool}, policy=again)
+
+    def kill(state: NodeState) -> None:
+        if (state.name, state.status, state.attempts) == ("train-00", "running", 1) and hold.exists():
+            eventually(started.exists, bool, 60)
+            log = RunLog(open_workspace("test"))
+            [child] = tracked.children(log.ids()[0], "train-00")
+            hold.unlink()
+            os.kill(int(child["infrastructure_pid"]), signal.SIGKILL)
+
+    run_id = run("retried", "train-00", kill)
+    state = RunLog(open_workspace("test")).node(run_id, "train-00")
+    assert state is not None
+    assert (state.status, state.attempts) == ("done", 2)
+    states = [child["state_type"] for child in tracked.children(run_id, "train-00")]
+    assert states == ["CRASHED", "COMPLETED"]
+    assert trials("retried") == ["FINISHED"]
+
+
+def test_other_code_there(machines: Machines) -> None:
+    """What another revision did is not taken for this one's: the error names the part that differs."""
+    lock = machines.there.root / "requirements.lock"
+    lock.write_text("another==1.0\n")
+    try:
+        machines.project("drifted", placement={"ingest": machines.there.pool})
+        shutil.copytree(machines.here.root / "data", machines.there.root / "data", dirs_exist_ok=True)
+        with pytest.raises(ConflictError, match="did step 'ingest' with other code") as caught:
+            run("drifted", "ingest")
+    finally:
+        lock.unlink()
+    assert "requirements.lock changed" in caught.value.details
 
 
 def trials(project: str) -> list[str]:
@@ -378,7 +419,7 @@ def trials(project: str) -> list[str]:
 def test_an_engine_that_dies(tracked: Machines) -> None:
     """`kill -9` of the engine leaves the trial to its machine: the next run waits for that one and begins no other."""
     started, hold = tracked.held("orphan", placement={"train": tracked.there.pool})
-    process = begin(tracked, "orphan", "select")
+    process = begin(tracked, "orphan", "train-00")
     try:
         eventually(started.exists, bool, 120)
     finally:
@@ -397,7 +438,7 @@ def test_an_engine_that_dies(tracked: Machines) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefect_placement.Placement, "_wait", waiting)
-        second = run("orphan", "select")
+        second = run("orphan", "train-00")
     assert joined == [child["id"]]
     assert tracked.children(second, "train-00") == []
     assert log.nodes(second)["train-00"].status == "found"
@@ -407,7 +448,7 @@ def test_an_engine_that_dies(tracked: Machines) -> None:
 def test_interrupted(tracked: Machines) -> None:
     """An engine that is told to stop has the flow run on the other machine cancelled, and its process ended."""
     started, _ = tracked.held("stopped", placement={"train": tracked.there.pool})
-    process = begin(tracked, "stopped", "select")
+    process = begin(tracked, "stopped", "train-00")
     eventually(started.exists, bool, 120)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -423,7 +464,7 @@ def test_a_pool_without_a_worker(machines: Machines, monkeypatch: pytest.MonkeyP
     """It is said who is missing and how to start one; at the node's deadline the run ends, and its flow run too."""
     monkeypatch.setattr(prefect_placement, "PATIENCE", 0.5)
     machines.there.die()
-    machines.command("work-pool", "pause", machines.there.pool)
+    machines.tell("PATCH", f"/work_pools/{machines.there.pool}", is_paused=True)
     try:
         machines.project(
             "lonely",
@@ -434,7 +475,7 @@ def test_a_pool_without_a_worker(machines: Machines, monkeypatch: pytest.MonkeyP
         with pytest.raises(TimeLimitError, match="was not begun on work pool.*prefect worker start --pool"):
             run("lonely", "observe", states.append)
     finally:
-        machines.command("work-pool", "resume", machines.there.pool)
+        machines.tell("PATCH", f"/work_pools/{machines.there.pool}", is_paused=False)
     assert [state.status for state in states] == ["waiting", "failed"]
     assert "is paused; next: prefect work-pool resume" in states[0].error
     [child] = machines.children(RunLog(open_workspace("test")).ids()[0], "observe")
