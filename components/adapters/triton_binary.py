@@ -27,32 +27,34 @@ REPAIR: Final = Path(__file__).with_name("triton_numpy.py")
 
 
 def command(
-    home: Path, repository: Path, grpc_port: int, http_port: int, metrics_port: int
+    home: Path, repository: Path | str, grpc_port: int, http_port: int, metrics_port: int, host: str = LOOPBACK
 ) -> tuple[list[str], dict[str, str]]:
-    """The arguments and the whole environment that start a Triton server, on loopback, under explicit model control.
+    """The arguments and the whole environment that start a Triton server under explicit model control.
 
     Args:
         home: the profile's home, which one server at a time belongs to; the wheel's backends are copied below it.
-        repository: the folder of models, made if it is not there; it may stay empty.
+        repository: the folder of models, made if it is not there; it may stay empty. Text is a URL in Triton's words.
         grpc_port: a free port, for inference and control.
         http_port: a free port, for health checks (`/v2/health/ready`).
         metrics_port: a free port, for Prometheus.
+        host: the address that it listens on, which is loopback but in a container.
 
     Raises:
         UnavailableError: there is no server here, or its Python backend cannot run; says what to install.
     """
-    repository.mkdir(parents=True, exist_ok=True)
+    if isinstance(repository, Path):
+        repository.mkdir(parents=True, exist_ok=True)
     found = shutil.which("tritonserver")
     server, options, environment = (found, [], dict(os.environ)) if found else _from_wheel(home)
     return [
         server,
         f"--model-repository={repository}",
         "--model-control-mode=explicit",
-        f"--grpc-address={LOOPBACK}",
+        f"--grpc-address={host}",
         f"--grpc-port={grpc_port}",
-        f"--http-address={LOOPBACK}",
+        f"--http-address={host}",
         f"--http-port={http_port}",
-        f"--metrics-address={LOOPBACK}",
+        f"--metrics-address={host}",
         f"--metrics-port={metrics_port}",
         "--allow-gpu-metrics=false",  # models run on the CPU, and looking for a GPU fills the log with errors
         "--exit-timeout-secs=5",

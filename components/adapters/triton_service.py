@@ -1,0 +1,65 @@
+"""Triton in a container: `python -m components.adapters.triton_service PROFILE HOST`.
+
+The server is the one of the locked wheel, as on a laptop, so a bundle that was qualified there loads here. It reads
+its models from the profile's `services.triton.repository`, and starts with all that lies there: a replica that is added
+answers for the same models as the others. One that cannot load them all ends, and gets no requests.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from components.adapters.triton_binary import command
+from components.errors import ConfigError
+from components.workspace import open_workspace
+
+PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
+
+
+def main(profile: str, host: str) -> None:
+    """Become the server."""
+    workspace = open_workspace(profile)
+    repository = workspace.profile.services.triton.repository
+    if repository is None:
+        raise SystemExit(f"error: profile {profile!r} names no services.triton.repository")
+    address = triton_address(repository, os.environ)
+    arguments, environment = command(workspace.home, address, PORTS["grpc"], PORTS["http"], PORTS["metrics"], host)
+    os.execve(arguments[0], [*arguments, "--load-model=*"], environment)  # noqa: S606  # no shell is wanted
+
+
+def triton_address(url: str, environment: Mapping[str, str]) -> str:
+    """A model repository in Triton's words.
+
+    Args:
+        url: a folder, or an fsspec URL: `s3://`, `gs://`, `abfs://`.
+        environment: `AWS_ENDPOINT_URL` goes into the address of a bucket that is not Amazon's, and the
+            `AZURE_STORAGE_ACCOUNT` into each of Azure's.
+
+    Raises:
+        ConfigError: a scheme that Triton does not read, or an Azure account that nobody names.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in {"", "file"}:
+        return parts.path
+    if parts.scheme == "gs":
+        return url
+    if parts.scheme == "s3":
+        endpoint = environment.get("AWS_ENDPOINT_URL", "")
+        if not endpoint:
+            return url
+        server = urlsplit(endpoint)
+        port = server.port or {"http": 80, "https": 443}[server.scheme]
+        return f"s3://{server.scheme}://{server.hostname}:{port}/{parts.netloc}{parts.path}"
+    if parts.scheme in {"abfs", "az"}:
+        account = environment.get("AZURE_STORAGE_ACCOUNT", "")
+        if not account:
+            raise ConfigError(f"no AZURE_STORAGE_ACCOUNT for {url}", next_step="set it, and AZURE_STORAGE_KEY")
+        return f"as://{account}/{parts.netloc}{parts.path}"
+    raise ConfigError(f"services.triton.repository: {url}", accepted="a folder, s3://, gs:// or abfs://")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
