@@ -109,11 +109,15 @@ def load_profile(name: str) -> Profile:
     """
     path = root() / "config" / "profiles" / f"{check_name(name, 'profile')}.yaml"
     if not path.is_file():
-        known = sorted(found.stem for found in path.parent.glob("*.yaml"))
-        raise NotFoundError(f"no profile {name!r}", accepted=", ".join(known), next_step=f"create {path}")
+        raise NotFoundError(f"no profile {name!r}", accepted=", ".join(profile_names()), next_step=f"create {path}")
     return strict_yaml.load(path, Profile)
 
 
 def project_names() -> list[str]:
     """The projects of this repository, sorted."""
     return sorted(path.parent.name for path in (root() / "config" / "projects").glob("*/project.yaml"))
+
+
+def profile_names() -> list[str]:
+    """The profiles of this repository, sorted."""
+    return sorted(path.stem for path in (root() / "config" / "profiles").glob("*.yaml"))

@@ -48,6 +48,13 @@ class TriggersService(Service):
     """The variable that holds the token of callers; none: the file that `trilha up` makes."""
 
 
+class WorkersService(Service):
+    """The processes on this machine that take runs from Prefect; `trilha up --workers N` starts them."""
+
+    pool: Name = "onprem"
+    """The work pool that deployments of this profile use, and that the workers serve."""
+
+
 class TritonService(Service):
     """`port` is the gRPC endpoint's; `url` is `host:port`."""
 
@@ -69,6 +76,7 @@ class Services(Settings):
     tensorboard: Service = Service()
     triton: TritonService = TritonService()
     triggers: TriggersService = TriggersService()
+    workers: WorkersService = WorkersService()
 
 
 class Kubeflow(Settings):

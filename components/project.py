@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue, PositiveFloat, PositiveIn
 from components.adapters.store_rules import MAIN, check_new_ref
 from components.errors import ConfigError
 from components.records import INCIDENTAL, Scalar
+from components.schedule import Schedule
 from components.settings import Name, Settings
 
 
@@ -197,6 +198,7 @@ class ProjectFile(Settings):
     sources: dict[Name, Table] = Field(min_length=1)
     watch: Branch | None = None
     """A branch of the data store whose commits start the lifecycle: they hold the tables, in place of `sources`."""
+    schedule: Schedule | None = None
     row: str
     """The column that names an example."""
     target: str

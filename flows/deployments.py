@@ -1,31 +1,55 @@
 """What Prefect's workers run: one flow a DAG, with parameters that a person fills in on Prefect's page.
 
-`prefect.yaml` names them; `prefect deploy --all` puts them on the server, and a worker of the pool runs them there.
+`trilha prefect compile` names them in `prefect.yaml`, `prefect deploy --all` puts them on the server, and a worker of
+the pool runs them with its own repository and environment.
 """
 
 from __future__ import annotations
 
-from prefect import flow
+from contextlib import suppress
+from typing import Annotated
 
+from prefect import flow
+from pydantic import Field
+
+from components import config
 from components.calls import PackedCall
+from components.errors import TrilhaError
 from components.runs import Header
 from components.workspace import open_workspace
 from flows.engines.prefect_placed import do_here
 from flows.execute import execute, lifecycle_of
 from flows.readiness import make_ready, needed_by
 
+LAST = "release"
+"""The step that a whole lifecycle ends with."""
+
+
+def _steps() -> list[str]:
+    """The steps of every project; one that cannot be read must not keep the others from running."""
+    names: dict[str, None] = {}
+    for project in config.project_names():
+        with suppress(TrilhaError):
+            names |= dict.fromkeys(node.name for node in lifecycle_of(project, "local").nodes)
+    return [*names] or [LAST]
+
+
+Project = Annotated[str, Field(json_schema_extra={"enum": [*config.project_names()]})]
+Profile = Annotated[str, Field(json_schema_extra={"enum": [*config.profile_names()]})]
+Step = Annotated[str, Field(json_schema_extra={"enum": [*_steps()]})]
+
 
 @flow(persist_result=False)
-def lifecycle(project: str, profile: str = "local", until: str | None = None, commit: str | None = None) -> None:
+def lifecycle(project: Project, profile: Profile = "local", until: Step = LAST, commit: str = "") -> None:
     """From raw data to a release, as `trilha run PROJECT`.
 
     Args:
-        project: a folder under config/projects.
-        profile: where it runs, a file under config/profiles.
-        until: stop after this step.
-        commit: a branch, tag or commit of the data store whose tables are taken; none: the project's sources.
+        project: What is learned: a folder under config/projects.
+        profile: Where it runs: a file under config/profiles.
+        until: Stop after this step; `release` is the last one.
+        commit: A branch, tag or commit of the data store whose tables are taken. Empty: the project's own sources.
     """
-    dag = lifecycle_of(project, profile, until, commit)
+    dag = lifecycle_of(project, profile, None if until == LAST else until, commit or None)
     wanted = [service for service in needed_by(dag, "prefect") if service != "prefect"]  # it is what runs this
     make_ready(open_workspace(profile), wanted)
     execute(dag, project=project, profile=profile, engine="prefect")
@@ -36,7 +60,7 @@ def step(call: str, header: str) -> None:
     """One node of a run that goes on elsewhere, where `placement` in project.yaml sends it; the engine starts it.
 
     Args:
-        call: the node, as JSON: its step, arguments and policy.
-        header: the run that it belongs to, as JSON.
+        call: The node, as JSON: its step, arguments and policy.
+        header: The run that it belongs to, as JSON.
     """
     do_here(PackedCall.model_validate_json(call), Header.model_validate_json(header))

@@ -7,11 +7,13 @@ from flows.cli.app import app, main
 from flows.cli.data import data_app
 from flows.cli.kubeflow import kubeflow_app
 from flows.cli.notebook import notebook_app
+from flows.cli.prefect import prefect_app
 from flows.cli.triggers import triggers_app
 
 app.add_typer(data_app, name="data")
 app.add_typer(kubeflow_app, name="kubeflow")
 app.add_typer(notebook_app, name="notebook")
+app.add_typer(prefect_app, name="prefect")
 app.add_typer(triggers_app, name="triggers")
 
 __all__ = ["main"]

@@ -10,17 +10,41 @@ from flows.cli.app import app
 from flows.cli.output import JsonOption, ProfileOption, columns, emit, note
 
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers; default: all of them.")
+    list[str] | None,
+    typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers, workers; default: all but workers."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, max=64, help="So many processes that take runs from Prefect, as well.")
 ]
 
 
 @app.command()
-def up(names: NamesArgument = None, profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
+def up(
+    names: NamesArgument = None,
+    workers: WorkersOption = None,
+    profile: ProfileOption = "local",
+    as_json: JsonOption = False,
+) -> None:
     """Start the background services; those that run already stay as they are."""
     from components.workspace import open_workspace
     from flows.readiness import make_ready
+    from flows.services import SERVICES
+    from flows.services.workers import want
 
-    make_ready(open_workspace(profile), _names(names), note)
+    workspace = open_workspace(profile)
+    wanted = set(_names(names))
+    if workers:
+        want(workspace.home, workers)
+        wanted.add("workers")
+    elif names is None:
+        wanted.remove("workers")
+    if "workers" in wanted:
+        wanted.add("prefect")  # which they are nothing without
+    make_ready(workspace, [name for name in SERVICES if name in wanted], note)
+    if "prefect" in wanted and workspace.profile.services.prefect.url is None:
+        from flows.engines.prefect import prepare
+
+        prepare(workspace)
     _show(profile, as_json=as_json)
 
 
@@ -42,7 +66,7 @@ def status(profile: ProfileOption = "local", as_json: JsonOption = False) -> Non
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="prefect, mlflow, tensorboard, triton or triggers.")],
+    name: Annotated[str, typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers or workers.")],
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written from now on.")] = False,
     profile: ProfileOption = "local",

@@ -26,6 +26,18 @@ def run(dag: Dag, run: Run) -> dict[str, Record]:
     return run_as_flow(dag, run)
 
 
+def prepare(workspace: Workspace) -> None:
+    """Have the profile's server take deployments, and its workers find their pool.
+
+    Raises:
+        UnavailableError: the server is not running.
+    """
+    settle(workspace)
+    from flows.engines import prefect_pools
+
+    prefect_pools.prepare(workspace)
+
+
 def settle(workspace: Workspace) -> None:
     """Have Prefect talk to the profile's server and keep its files there, whatever the user's own settings say."""
     if "prefect" in sys.modules:  # then Prefect runs us, as in a deployment, and has its settings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,10 +26,17 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.states import Cancelled, Crashed
 
 LABEL = "trilha.process"
 """The label of a flow run that holds the mark of its process."""
+
+HEARTBEAT = "prefect.flow-run.heartbeat"
+SILENCE = 90.0
+"""Seconds without a heartbeat, which come every 30 s, after which a run counts as crashed."""
 
 
 def sign(client: SyncPrefectClient, flow_run: UUID) -> None:
@@ -58,6 +66,30 @@ def bury(client: SyncPrefectClient, tags: Sequence[str] = ()) -> list[FlowRun]:
     for run in gone:
         _end(client, run)
     return gone
+
+
+def watch_heartbeats(client: SyncPrefectClient) -> None:
+    """Have the server mark runs as crashed that have fallen silent, on whatever machine: Prefect's own automation."""
+    ends = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+    wanted = AutomationCore(
+        name="Runs that fell silent have crashed",
+        description=f"A run of a worker gives a sign of life every 30 s; without one for {SILENCE:g} s it has crashed.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            for_each={"prefect.resource.id"},
+            after={HEARTBEAT},
+            expect={HEARTBEAT, *ends},
+            threshold=1,
+            within=timedelta(seconds=SILENCE),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no sign of life for {SILENCE:g} s")],
+    )
+    there = client.read_automations_by_name(wanted.name)
+    if not there:
+        client.create_automation(wanted)
+    elif AutomationCore(**there[0].model_dump(exclude={"id"})) != wanted:
+        client.update_automation(there[0].id, wanted)
 
 
 def _mark(process: psutil.Process) -> str:

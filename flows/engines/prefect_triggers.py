@@ -79,7 +79,7 @@ class _Triggers:
         if before:
             return self._started(before[0], new=False)
         for waiting in self._find(tags=[TAG], states=[StateType.SCHEDULED]):
-            sources = waiting.parameters.get("commit") is None
+            sources = not waiting.parameters.get("commit")
             if sources == (self._trigger.commit is None) and self._move(waiting):
                 return self._started(waiting, new=False)
         return self._started(self._new(), new=True)
@@ -97,7 +97,7 @@ class _Triggers:
         """Give a run that waits this trigger's commit; False where a worker may have read the old one before."""
         self._client.update_flow_run(
             waiting.id,
-            parameters={**waiting.parameters, "commit": self._trigger.commit},
+            parameters={**waiting.parameters, "commit": self._trigger.commit or ""},
             tags=[*waiting.tags, *self._marks],
         )
         now = self._client.read_flow_run(waiting.id)
@@ -109,7 +109,7 @@ class _Triggers:
         trigger = self._trigger
         return self._client.create_flow_run_from_deployment(
             self._deployment.id,
-            parameters={"project": trigger.project, "profile": self._workspace.name, "commit": trigger.commit},
+            parameters={"project": trigger.project, "profile": self._workspace.name, "commit": trigger.commit or ""},
             state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(seconds=quiet + ahead)),
             tags=[TAG, *self._marks],
             idempotency_key=trigger.keys[0],

@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from components.runs import RunLog
 from components.workspace import Workspace, open_workspace
+from flows.engines.prefect import prepare
+from flows.engines.prefect_yaml import compiled
 
 ROOT = Path(__file__).parents[2]
-DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+FORM = """
+import json
+from flows.deployments import lifecycle
+print(json.dumps(lifecycle.parameters.model_dump()))
+"""
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["name"])
-def test_names_what_is_there(deployment: dict[str, object]) -> None:
-    """Each deployment names a project, a profile and a file of this repository."""
-    parameters = deployment["parameters"]
-    assert isinstance(parameters, dict)
-    assert (ROOT / "config" / "projects" / parameters["project"] / "project.yaml").is_file()
-    assert (ROOT / "config" / "profiles" / f"{parameters['profile']}.yaml").is_file()
-    assert (ROOT / str(deployment["entrypoint"]).split(":")[0]).is_file()
+def test_the_form_offers_what_there_is(small: Path) -> None:
+    """Each parameter has its description; project, profile and step are chosen from those of this repository."""
+    form = output_of(FORM)
+    assert form["required"] == ["project"]
+    fields = form["properties"]
+    assert all(field["type"] == "string" and field["description"] for field in fields.values())
+    assert fields["project"]["enum"] == ["small"]
+    assert fields["profile"]["enum"] == ["test"]
+    assert fields["until"]["enum"][0] == "observe"
+    assert fields["until"]["enum"][-1] == fields["until"]["default"] == "release"
+    assert fields["commit"]["default"] == ""
+
+
+def test_a_project_that_cannot_be_read_is_nobody_elses_trouble(small: Path) -> None:
+    """The others are deployed and run all the same."""
+    (small / "config" / "projects" / "broken").mkdir()
+    (small / "config" / "projects" / "broken" / "project.yaml").write_text("titel: broken")
+    assert "train-00" in output_of(FORM)["properties"]["until"]["enum"]
+
+
+def output_of(program: str) -> dict[str, Any]:
+    """What a process of its own prints: a flow's parameters are made when its module is imported."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @pytest.mark.slow
@@ -42,7 +69,7 @@ def test_a_worker_runs_it(on_prefect: Workspace, small: Path, prefect_url: str) 
     def prefect(*arguments: str) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-            cwd=ROOT,
+            cwd=small,
             env=environment,
             capture_output=True,
             text=True,
@@ -50,10 +77,11 @@ def test_a_worker_runs_it(on_prefect: Workspace, small: Path, prefect_url: str) 
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    prefect("work-pool", "create", "trilha", "--type", "process")
+    (small / "prefect.yaml").write_text(compiled("test"))
+    prepare(on_prefect)
     prefect("deploy", "--all")
-    prefect("deployment", "run", "lifecycle/flights", "-p", "project=small", "-p", "profile=test", "-p", "until=ingest")
-    prefect("worker", "start", "--pool", "trilha", "--run-once")
+    prefect("deployment", "run", "lifecycle/small", "-p", "until=ingest")
+    prefect("worker", "start", "--pool", "onprem", "--run-once")
 
     log = RunLog(open_workspace("test"))
     run = log.header("last")
