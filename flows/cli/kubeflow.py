@@ -107,7 +107,7 @@ def _cron(project: str) -> str:
     from components.errors import ConfigError
 
     file, where = config.load_project(project).file, f"config/projects/{project}/project.yaml"
-    wanted = getattr(file, "schedule", None)
+    wanted = file.schedule
     if wanted is None:
         raise ConfigError(
             f"{where}: no schedule", accepted='`schedule: {cron: "0 5 * * *", timezone: UTC}`', next_step="add one"
@@ -118,4 +118,4 @@ def _cron(project: str) -> str:
             accepted="timezone: UTC",
             next_step="write the cron in UTC, or schedule with Prefect (`prefect deploy --all`)",
         )
-    return str(wanted.cron)
+    return wanted.cron

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from components.errors import ConfigError
-from components.project import ProjectFile
 from flows.cli.kubeflow import kubeflow_app
 from tests.kubeflow import TOKEN, Server
 
@@ -34,9 +32,10 @@ def served(small: Path, kubeflow: Server, monkeypatch: pytest.MonkeyPatch) -> Se
     return kubeflow
 
 
-def scheduled(monkeypatch: pytest.MonkeyPatch, cron: str, timezone: str) -> None:
-    """Give every project a schedule."""
-    monkeypatch.setattr(ProjectFile, "schedule", SimpleNamespace(cron=cron, timezone=timezone), raising=False)
+def schedule(repository: Path, cron: str, timezone: str) -> None:
+    """Give the project a schedule."""
+    path = repository / "config" / "projects" / "small" / "project.yaml"
+    path.write_text(f'{path.read_text()}\nschedule: {{cron: "{cron}", timezone: {timezone}}}\n')
 
 
 @pytest.mark.usefixtures("served")
@@ -73,17 +72,17 @@ def test_a_run_is_submitted_and_asked_for(served: Server) -> None:
     assert json.loads(trilha("status", run, "--json"))["state"] == "FAILED"
 
 
-def test_the_projects_schedule(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_projects_schedule(served: Server, small: Path) -> None:
     """Its cron, in Kubeflow's six fields."""
-    scheduled(monkeypatch, "0 5 * * *", "UTC")
+    schedule(small, "0 5 * * *", "UTC")
     assert trilha("schedule", "small").startswith("schedule small-lifecycle: 0 5 * * * (UTC)")
     (made,) = served.schedules.values()
     assert made["trigger"]["cron_schedule"]["cron"] == "0 0 5 * * *"
 
 
-def test_a_time_zone_that_kubeflow_does_not_know(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_zone_that_kubeflow_does_not_know(served: Server, small: Path) -> None:
     """Refused, not run at other hours."""
-    scheduled(monkeypatch, "0 5 * * *", "Europe/Lisbon")
+    schedule(small, "0 5 * * *", "Europe/Lisbon")
     with pytest.raises(ConfigError, match=r"Europe/Lisbon.*UTC.*prefect deploy"):
         trilha("schedule", "small")
     assert not served.schedules
