@@ -27,6 +27,16 @@ def ready(small: Path, on_prefect: Workspace) -> Iterator[Workspace]:
         down(on_prefect)
 
 
+def same_as_undisturbed(workspace: Workspace, kept: Path) -> None:
+    """Every effect once, and the digests of a run that nobody disturbs."""
+    assert effects(workspace) == EXPECTED
+    found = outputs(workspace)
+    if kept.exists():
+        assert found == json.loads(kept.read_text())
+    else:
+        kept.write_text(json.dumps(found))
+
+
 @pytest.mark.parametrize(("first", "second"), [("local", "prefect"), ("prefect", "local")])
 def test_handed_on_at_every_kill(ready: Workspace, first: str, second: str, undisturbed: Path) -> None:  # noqa: F811
     """Killed half-way through a step and between an effect and its record: the other engine goes on from there."""
@@ -36,15 +46,24 @@ def test_handed_on_at_every_kill(ready: Workspace, first: str, second: str, undi
     assert run(repository, "unrecorded", "register", engine=first) == -signal.SIGKILL
     assert run(repository, engine=second) == 0
 
-    assert effects(ready) == EXPECTED
-    found = outputs(ready)
-    if undisturbed.exists():
-        assert found == json.loads(undisturbed.read_text())
-    else:
-        undisturbed.write_text(json.dumps(found))
+    same_as_undisturbed(ready, undisturbed)
     log = RunLog(ready)
     last, *earlier = log.ids()
     statuses = {name: state.status for name, state in log.nodes(last).items()}
     assert {name for name, status in statuses.items() if status == "done"} >= {"register", "release"}
     assert {name for name, status in statuses.items() if status == "found"} >= {"ingest", "prepare", "select"}
     assert [log.header(name).engine for name in [last, *earlier]] == [second, first, second, first]
+
+
+def test_through_containers(ready: Workspace, in_containers: Path, undisturbed: Path) -> None:  # noqa: F811
+    """Begun on Prefect, gone on with in containers, whose engine is killed too, and finished on this machine."""
+    assert run(in_containers, "unrecorded", "publish", engine="prefect") == -signal.SIGKILL
+    assert run(in_containers, "middle", "train-00", 0.15, engine="kubeflow") == -signal.SIGKILL
+    assert run(in_containers, engine="local") == 0
+    same_as_undisturbed(ready, undisturbed)
+    log = RunLog(ready)
+    last, cut, _ = log.ids()
+    statuses = {name: state.status for name, state in log.nodes(last).items()}
+    assert statuses["publish"] == statuses["prepare"] == "found"
+    assert {statuses[name] for name in ("select", "register", "release")} == {"done"}
+    assert log.nodes(cut)["prepare"].status == "done"
