@@ -13,6 +13,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from components.disk import plainly
+
 
 def open_url(url: str) -> tuple[Any, str]:
     """The fsspec file system of `url`, one that asks each time, and the path in it."""
@@ -40,9 +42,14 @@ class Documents:
             self._fs.pipe_file(path, content)
             return
         part = Path(f"{path}.{time.monotonic_ns():x}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        with plainly(part.parent):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.write_bytes(content)
+            except OSError:
+                part.unlink(missing_ok=True)  # a piece of it takes what little room is left
+                raise
+            part.replace(path)
 
     def folders(self) -> list[str]:
         """The names of the folders right below the URL, sorted."""

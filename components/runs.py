@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from components.disk import plainly
 from components.documents import Documents
-from components.errors import ConfigError, NotFoundError, TrilhaError
+from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.ledger import Key, perform, revive
 from components.records import Record, Skipped, digest, to_json
 
@@ -107,16 +108,17 @@ class Run:
         """Do one node through the ledger, once; every engine calls this for each attempt."""
         self._attempts[node.name] += 1
         try:
-            outcome = perform(
-                node.step,
-                arguments,
-                ledger=self.workspace.ledger,
-                lock=self.workspace.lock,
-                guards=guards,
-                cached=node.policy.cache,
-                run=self.header.id,
-                begin=lambda: self._note(self._state(node, "running")),
-            )
+            with plainly(self.workspace.home):
+                outcome = perform(
+                    node.step,
+                    arguments,
+                    ledger=self.workspace.ledger,
+                    lock=self.workspace.lock,
+                    guards=guards,
+                    cached=node.policy.cache,
+                    run=self.header.id,
+                    begin=lambda: self._note(self._state(node, "running")),
+                )
         except Exception as error:
             self.fail(node, error)
             raise
@@ -139,9 +141,12 @@ class Run:
     def fail(self, node: Call, error: Exception) -> None:
         """Write down that a node failed; `apply` does it, and what calls it where that is not what failed."""
         if isinstance(error, TrilhaError):
-            self._note(self._state(node, "failed", error=str(error), failure=error.as_dict()))
+            state = self._state(node, "failed", error=str(error), failure=error.as_dict())
         else:
-            self._note(self._state(node, "failed", error=f"{type(error).__name__}: {error}"))
+            state = self._state(node, "failed", error=f"{type(error).__name__}: {error}")
+        with suppress(OSError, UnavailableError):  # on a full disk; what failed first is what counts
+            self.log.write(self.header.id, state)
+        self.watch(state)
 
     def _state(self, node: Call, status: Status, **fields: Any) -> NodeState:
         step = f"{node.step.__module__}:{node.step.__qualname__}"

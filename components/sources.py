@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import importlib.metadata
 import importlib.util
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from components import config
+from components.disk import is_full
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.project import Table
 from components.records import FileStamp
@@ -176,8 +176,3 @@ def on_this_machine(url: str) -> Path | None:
     if "::" in url or ("://" in url and not url.startswith("file://")):
         return None
     return config.root() / url.removeprefix("file://")
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether `error` says that a disk is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -6,7 +6,6 @@ or an archive that was cut off is never taken for a table. Memory does not grow 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from typing import IO, TYPE_CHECKING
 
 import fsspec
 
+from components.disk import disk_full, is_full
 from components.errors import ConfigError, GateError, NotFoundError, TrilhaError, UnavailableError
 from components.project import Table
 from components.records import FileStamp
-from components.sources import is_full, on_this_machine, remote_errors
+from components.sources import on_this_machine, remote_errors
 
 if TYPE_CHECKING:
     import zipfile
@@ -193,13 +193,3 @@ def _disk_errors(folder: Path) -> Iterator[None]:
             f"{error.filename or folder}: {error.strerror or error}",
             next_step="check that the file can be read, then run again",
         ) from error
-
-
-def disk_full(folder: Path) -> UnavailableError:
-    """The error for a disk without room for what goes below `folder`."""
-    free = shutil.disk_usage(folder).free
-    return UnavailableError(
-        f"{folder}: no space left on the disk ({free:,} bytes free)",
-        accepted="room for the unpacked files and for their Parquet",
-        next_step="make room there, or move `state` in the profile to a larger disk, then run again",
-    )

@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from components.disk import disk_full, is_full
 from components.errors import ConfigError, GateError, TrilhaError, UnavailableError
-from components.sources import is_full
-from components.staging import LocalFile, disk_full
+from components.staging import LocalFile
 
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _FILE = re.compile(r"^ *file = (.*)$", re.MULTILINE)

@@ -32,6 +32,7 @@ from components.adapters.store_rules import (
     is_commit_id,
     tree_digest,
 )
+from components.disk import disk_full, is_full
 from components.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 from components.ports import Change, Entry, Revision
 
@@ -69,6 +70,8 @@ class GitStore:
             if not (path / "HEAD").exists() or HEADS + MAIN not in self._repo.references:
                 self._initialize()
         except (pygit2.GitError, OSError) as error:
+            if is_full(error):
+                raise disk_full(path) from error
             raise UnavailableError(
                 f"the data store {path} cannot be opened: {error}",
                 accepted="a bare Git repository of your own, or a folder that is not there yet",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import typer
 
@@ -19,10 +20,12 @@ app = typer.Typer(
 
 def main() -> None:
     """Run `trilha`; a `TrilhaError` is printed as one line with its details below, or as JSON."""
+    from components.disk import plainly
     from components.errors import TrilhaError
 
     try:
-        app()
+        with plainly(Path.cwd()):  # where it is not said nearer to what is written
+            app()
     except TrilhaError as error:
         if "--json" in sys.argv:
             print(json.dumps(error.as_dict(), indent=2, ensure_ascii=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import secrets
 import socket
 import subprocess
@@ -12,12 +11,11 @@ from pathlib import Path
 
 import psutil
 
+from components.disk import is_full
 from components.endpoints import TOKEN
 from components.errors import UnavailableError
 from flows.services.logs import log_path
 from flows.services.registry import HOST, Launch
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 PATIENCE = 8.0
 """Seconds that a process gets to end in good order before it is killed."""
@@ -59,7 +57,7 @@ def spawn(home: Path, service: str, launch: Launch, token: str) -> subprocess.Po
     except OSError as error:
         raise UnavailableError(
             f"{service} cannot be started: {error.filename or launch.arguments[0]}: {error.strerror}",
-            next_step="make room on the disk" if error.errno in FULL else "trilha doctor",
+            next_step="make room on the disk" if is_full(error) else "trilha doctor",
         ) from error
 
 
