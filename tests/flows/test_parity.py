@@ -176,9 +176,9 @@ def test_retries_and_failures_are_compared(repository: Path, tmp_path: Path) -> 
 
 def test_a_difference_is_one_line_with_each_engines_value(repository: Path, tmp_path: Path) -> None:
     """Node, what, and its value everywhere."""
-    sides = [observed(tmp_path, local.run, name, shouting(name)) for name in ("a", "b")]
+    sides = [observed(tmp_path, local.run, name, shouting(name)) for name in ("a", "c")]
     lines = [str(one) for one in differences(sides)]
-    assert 'say-a: output.text: a "a", b "b"' in lines
+    assert 'say-a: output.text: a "a", c "c"' in lines
     assert all("\n" not in line for line in lines)
     assert not any(line.startswith("stumble: key") for line in lines)  # it was given what differs already
 
@@ -295,8 +295,13 @@ class Source(SimpleHTTPRequestHandler):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_source_that_answers_the_second_time(small: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("other", ["kubeflow", "prefect"])
+def test_a_source_that_answers_the_second_time(
+    small: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, other: str
+) -> None:
     """It is asked again as often on both engines."""
+    if other == "kubeflow":
+        request.getfixturevalue("in_containers")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with ThreadingHTTPServer(("127.0.0.1", 0), Source) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -306,10 +311,10 @@ def test_a_source_that_answers_the_second_time(small: Path, temporary: Path, mon
         def begin(_: str) -> None:
             Source.asked = 0
 
-        result = parity("small", "test", ["local", "prefect"], "publish", begin)
+        result = parity("small", "test", ["local", other], "publish", begin)
         server.shutdown()
     assert [str(one) for one in result.differences] == []
-    assert {one.engine: one.nodes["ingest"].attempts for one in result.observed} == {"local": 2, "prefect": 2}
+    assert {one.engine: one.nodes["ingest"].attempts for one in result.observed} == {"local": 2, other: 2}
 
 
 @pytest.mark.slow
