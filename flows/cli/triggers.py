@@ -24,8 +24,8 @@ def show(profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
     """Say which branches are watched, where the service is, and where its token is; the token itself is not shown."""
     from components.errors import UnavailableError
     from components.workspace import open_workspace
-    from flows.triggers.start import branches
     from flows.triggers.token import token_path
+    from flows.triggers.trigger import branches
 
     workspace = open_workspace(profile)
     try:

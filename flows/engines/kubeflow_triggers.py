@@ -9,7 +9,7 @@ from components.runs import header_of, id_of
 from flows.engines.kubeflow_cluster import Cluster, Status
 from flows.engines.kubeflow_compile import compile_dag
 from flows.execute import lifecycle_of
-from flows.triggers.start import Started, Trigger
+from flows.triggers.trigger import Started, Trigger
 
 if TYPE_CHECKING:
     from components.workspace import Workspace

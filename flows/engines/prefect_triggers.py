@@ -29,7 +29,7 @@ from prefect.states import Scheduled
 from components.errors import NotFoundError, UnavailableError
 from flows.engines.prefect_flow import talking_to
 from flows.engines.prefect_pools import hindrance
-from flows.triggers.start import Started, Trigger
+from flows.triggers.trigger import Started, Trigger
 
 if TYPE_CHECKING:
     from components.workspace import Workspace

@@ -23,8 +23,9 @@ from starlette.routing import Route
 from components.errors import ConfigError, ConflictError, NotFoundError, TrilhaError, UnavailableError
 from components.settings import Settings
 from components.workspace import Workspace
-from flows.triggers.start import Started, branches, news, start, trigger, watchers
+from flows.triggers.start import start
 from flows.triggers.token import read_token
+from flows.triggers.trigger import Started, branches, news, trigger, watchers
 
 LARGEST = 65_536
 """Bytes of a body."""

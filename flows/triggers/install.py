@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from components import config
 from components.errors import ConfigError
 from components.profile import GitStore
-from flows.triggers.start import branches
+from flows.triggers.trigger import branches
 
 if TYPE_CHECKING:
     from components.workspace import Workspace

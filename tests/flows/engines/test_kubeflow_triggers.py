@@ -8,7 +8,8 @@ import pytest
 
 from components.errors import ConfigError
 from components.workspace import open_workspace
-from flows.triggers.start import start, trigger
+from flows.triggers.start import start
+from flows.triggers.trigger import trigger
 from tests.examples import commit_parcels
 from tests.kubeflow import TOKEN, Server
 

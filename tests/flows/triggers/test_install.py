@@ -11,7 +11,7 @@ from components.errors import ConfigError
 from components.workspace import Workspace, open_workspace
 from flows.triggers import call
 from flows.triggers.install import install
-from flows.triggers.start import branches
+from flows.triggers.trigger import branches
 
 
 @pytest.fixture
