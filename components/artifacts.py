@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fsspec.implementations.local import LocalFileSystem
-
-from components.documents import open_url
 from components.errors import NotFoundError
+from components.place import Place
 from components.records import Artifact
 
 
@@ -32,8 +30,7 @@ class Artifacts:
     """
 
     def __init__(self, url: str, scratch: Path) -> None:
-        self._fs, self._root = open_url(url)
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self._place = Place(url)
         self._scratch = scratch
 
     @contextmanager
@@ -53,25 +50,25 @@ class Artifacts:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
             found[name] = Artifact(path=f"{key}/{name}", sha256=sha256(path), size=path.stat().st_size)
-        target = f"{self._root}/{key}"
-        if self._local:
-            Path(self._root).mkdir(parents=True, exist_ok=True)
-            old = self._scratch / f"{key}.old"
-            if Path(target).exists():
-                shutil.rmtree(old, ignore_errors=True)
-                Path(target).rename(old)
-            folder.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+        if self._place.is_local:
+            self._move(folder, Path(self._place.root, key))
         else:
-            self._fs.put(f"{folder}/", target, recursive=True)
+            self._place.upload(folder, key)
         return found
+
+    def _move(self, folder: Path, target: Path) -> None:
+        """Put a folder in its place, and what was there out of the way."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        old = self._scratch / f"{target.name}.old"
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+        folder.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
     def has(self, artifact: Artifact) -> bool:
         """Whether the file is there with its size; the bytes are not read."""
-        try:
-            return bool(self._fs.size(f"{self._root}/{artifact.path}") == artifact.size)
-        except FileNotFoundError:
-            return False
+        return self._place.size(artifact.path) == artifact.size
 
     def local(self, artifact: Artifact) -> Path:
         """A local, read-only path of the file; a remote one is copied once, by checksum.
@@ -79,14 +76,15 @@ class Artifacts:
         Raises:
             NotFoundError: the file is gone.
         """
-        path = f"{self._root}/{artifact.path}"
-        place = Path(path) if self._local else self._scratch / "copies" / artifact.sha256 / Path(artifact.path).name
-        if not place.is_file():
-            if self._local or not self.has(artifact):
+        path = Path(self._place.root, artifact.path)
+        if not self._place.is_local:
+            path = self._scratch / "copies" / artifact.sha256 / path.name
+        if not path.is_file():
+            if self._place.is_local or not self.has(artifact):
                 again = "run the project again: it will be made anew"
-                raise NotFoundError(f"artifact {path} is gone", next_step=again)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            part = place.with_name(f"{place.name}.{os.getpid()}-{threading.get_ident()}.part")
-            self._fs.get_file(path, str(part))
-            part.replace(place)
-        return place
+                raise NotFoundError(f"artifact {self._place.root}/{artifact.path} is gone", next_step=again)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+            self._place.download(artifact.path, part)
+            part.replace(path)
+        return path

@@ -21,8 +21,8 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from components import config
-from components.documents import Documents
 from components.fingerprint import fingerprint
+from components.place import Place
 from components.records import Artifact, Commit, Record, Skipped, digest, parts, to_json
 
 _effect_key: ContextVar[str] = ContextVar("effect_key")
@@ -124,12 +124,12 @@ class Ledger:
     """
 
     def __init__(self, url: str, present: Callable[[Artifact | Commit], bool]) -> None:
-        self._documents = Documents(url)
+        self._place = Place(url)
         self._present = present
 
     def read(self, key: str) -> Done | None:
         """The entry, whether or not its outputs are still there."""
-        content = self._documents.read(_name(key))
+        content = self._place.read(_name(key))
         try:
             return Done.model_validate_json(content) if content else None
         except ValidationError:
@@ -153,7 +153,7 @@ class Ledger:
         It reads every entry: for a person who waits once, not for a run.
         """
         name, wanted = f"{step.__module__}:{step.__qualname__}", {name: digest(value) for name, value in inputs.items()}
-        keys = [name.rsplit("/", 1)[-1].removesuffix(".json") for name in self._documents.names()]
+        keys = [name.rsplit("/", 1)[-1].removesuffix(".json") for name in self._place.names()]
         for entry in sorted(filter(None, map(self.read, keys)), key=lambda entry: entry.started, reverse=True):
             if entry.key.step == name and wanted.items() <= entry.key.inputs.items():
                 found = self.find(step, entry.key.digest)
@@ -163,7 +163,7 @@ class Ledger:
 
     def write(self, entry: Done) -> None:
         """Make an entry visible, whole or not at all."""
-        self._documents.write(_name(entry.key.digest), entry.model_dump_json().encode())
+        self._place.write(_name(entry.key.digest), entry.model_dump_json().encode())
 
 
 def _name(key: str) -> str:

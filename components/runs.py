@@ -16,9 +16,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from components.disk import plainly
-from components.documents import Documents
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.ledger import Key, perform, revive
+from components.place import Place
 from components.records import Record, Skipped, digest, to_json
 
 if TYPE_CHECKING:
@@ -162,13 +162,13 @@ class RunLog:
     """The runs of a profile: a header and one small file a node, so that nodes on many machines can write at once."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._documents = Documents(f"{workspace.state}/runs")
+        self._place = Place(f"{workspace.state}/runs")
 
     def begin(self, header: Header) -> None:
-        self._documents.write(f"{header.id}/run.json", header.model_dump_json().encode())
+        self._place.write(f"{header.id}/run.json", header.model_dump_json().encode())
 
     def write(self, run: str, state: NodeState) -> None:
-        self._documents.write(f"{run}/nodes/{state.name}.json", state.model_dump_json().encode())
+        self._place.write(f"{run}/nodes/{state.name}.json", state.model_dump_json().encode())
 
     def header(self, run: str) -> Header:
         """The header of a run; `run` may be the beginning of an id, or `last`.
@@ -184,14 +184,14 @@ class RunLog:
                 accepted=", ".join(known[:5]) or "none yet",
                 next_step="trilha run PROJECT",
             )
-        content = self._documents.read(f"{found[0]}/run.json")
+        content = self._place.read(f"{found[0]}/run.json")
         if content is None:  # killed between making its folder and its header
             raise NotFoundError(f"run {found[0]} has no header", next_step="trilha run PROJECT")
         return Header.model_validate_json(content)
 
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
-        return self._documents.folders()[::-1]
+        return self._place.folders()[::-1]
 
     def before(self, header: Header) -> Iterator[Header]:
         """Earlier runs of the same DAG and project, newest first."""
@@ -204,12 +204,12 @@ class RunLog:
 
     def node(self, run: str, name: str) -> NodeState | None:
         """A node of a run, None where the run does not have it."""
-        content = self._documents.read(f"{run}/nodes/{name}.json")
+        content = self._place.read(f"{run}/nodes/{name}.json")
         return NodeState.model_validate_json(content) if content else None
 
     def nodes(self, run: str) -> dict[str, NodeState]:
         """The nodes of a run by name."""
-        contents = [self._documents.read(name) for name in self._documents.names(f"{run}/nodes")]
+        contents = [self._place.read(name) for name in self._place.names(f"{run}/nodes")]
         states = [NodeState.model_validate_json(content) for content in contents if content]
         return {state.name: state for state in states}
 

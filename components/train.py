@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import config
-from components.documents import open_url
 from components.errors import GateError, TrilhaError
 from components.ledger import effect_key
+from components.place import Place
 from components.profile import GitStore
 from components.project import Notebook
 from components.records import Graphs, Parameters, Prepared, Trial
@@ -117,8 +117,7 @@ def _share_board(workspace: Workspace, project: str) -> None:
     """Where several machines share a state, a TensorBoard over `STATE/tensorboard` shows the trials of all of them."""
     board = _board(workspace, project)
     if "://" in workspace.state and board.is_dir():
-        fs, path = open_url(f"{workspace.state}/tensorboard/{project}/{board.name}")
-        fs.put(f"{board}/", path, recursive=True)
+        Place(f"{workspace.state}/tensorboard").upload(board, f"{project}/{board.name}")
 
 
 def _logged(

@@ -14,6 +14,7 @@ import pytest
 
 from flows.services.processes import free_port
 
+SECRET = "seed-5be3-of-a-key-nobody-may-see"  # of a server that lives as long as the tests
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
@@ -25,7 +26,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
     for name in ("buckets", "metadata"):
         (folder / name).mkdir()
     port = free_port([])
-    secrets = {"ROOT_ACCESS_KEY": "trilha", "ROOT_SECRET_KEY": "trilha-secret"}
+    secrets = {"ROOT_ACCESS_KEY": "trilha", "ROOT_SECRET_KEY": SECRET}
     command = [program, "--port", f"127.0.0.1:{port}", "posix", "--sidecar", folder / "metadata", folder / "buckets"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=os.environ | secrets, stdout=log, stderr=log)
@@ -52,7 +53,7 @@ def bucket(s3_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.Monk
     (buckets / name).mkdir()
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "trilha")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "trilha-secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return f"s3://{name}"

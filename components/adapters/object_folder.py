@@ -113,7 +113,7 @@ class ObjectFolder:
 def _ready(path: str, file: Path, draft: Path, move: bool) -> tuple[Entry, Path]:  # noqa: FBT001  # mapped over
     """The entry of `file`, and the file that becomes its object: itself, or a copy made in the same pass."""
     try:
-        if move and not file.is_symlink() and file.stat().st_dev == draft.parent.stat().st_dev:
+        if move and not file.is_symlink() and _one_rename_away(file, draft):
             with file.open("rb") as source:
                 sha256 = hashlib.file_digest(source, "sha256").hexdigest()
             return Entry(path, sha256, file.stat().st_size), file
@@ -123,6 +123,18 @@ def _ready(path: str, file: Path, draft: Path, move: bool) -> tuple[Entry, Path]
         raise NotFoundError(f"{path}: there is no file {file}") from error
     except OSError as error:
         raise UnavailableError(f"{path}: {file} cannot be taken in: {error.strerror}") from error
+
+
+def _one_rename_away(file: Path, draft: Path) -> bool:
+    """Asked by a link that is gone again: one disk may be mounted twice, and no number tells."""
+    try:
+        draft.hardlink_to(file)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    draft.unlink()
+    return True
 
 
 def _pump(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:

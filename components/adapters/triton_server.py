@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from components.adapters.triton_config import BACKENDS, Graph, Tensor, part_config
 from components.bundle import CONFIG
 from components.errors import GateError, NotFoundError, TrilhaError, UnavailableError
+from components.place import Place
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,7 +46,7 @@ class TritonServer:
 
     def __init__(self, locate: Callable[[], str], repository: str, profile: str) -> None:
         self._locate = locate
-        self._fs, self._root = fsspec.core.url_to_fs(repository)
+        self._repository = Place(repository)
         self._profile = profile
         self._reached = ""
 
@@ -120,20 +118,9 @@ class TritonServer:
         for model, files in models.items():
             for inside, content in files.items():
                 data = content.encode() if isinstance(content, str) else content.read_bytes()
-                self._write(f"{self._root}/{model}/{inside}", data)
-
-    def _write(self, path: str, data: bytes) -> None:
-        """Write a file whole or not at all; one with the same bytes stays, for Triton goes by the time of change."""
-        with suppress(FileNotFoundError):
-            if self._fs.cat_file(path) == data:
-                return
-        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        if isinstance(self._fs, LocalFileSystem):
-            part = Path(f"{path}.part")
-            part.write_bytes(data)
-            part.replace(path)
-        else:
-            self._fs.pipe_file(path, data)
+                # One with the same bytes stays, for Triton goes by the time of change.
+                if self._repository.read(f"{model}/{inside}") != data:
+                    self._repository.write(f"{model}/{inside}", data)
 
     def load(self, model: str) -> None:
         with self._translated(f"load {model}"):
@@ -142,8 +129,7 @@ class TritonServer:
     def unload(self, model: str) -> None:
         with self._translated(f"unload {model}"):
             self._client.unload_model(model, client_timeout=LOAD_SECONDS)
-        with suppress(FileNotFoundError):
-            self._fs.rm(f"{self._root}/{model}", recursive=True)
+        self._repository.remove(model)
 
     def loaded(self) -> frozenset[str]:
         with self._translated("list models"):

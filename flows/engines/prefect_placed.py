@@ -13,8 +13,8 @@ from prefect.logging import get_run_logger
 
 from components import config
 from components.calls import PackedCall
-from components.documents import Documents
 from components.errors import ConflictError, NotFoundError
+from components.place import Place
 from components.project import Notebook
 from components.runs import Header, Run, RunLog
 from components.workspace import Workspace, open_workspace
@@ -100,8 +100,8 @@ def last_beat(workspace: Workspace, name: str) -> bytes:
     return _beats(workspace).read(_place(name)) or b""
 
 
-def _beats(workspace: Workspace) -> Documents:
-    return Documents(f"{workspace.state}/runs")
+def _beats(workspace: Workspace) -> Place:
+    return Place(f"{workspace.state}/runs")
 
 
 def _place(name: str) -> str:

@@ -1,0 +1,96 @@
+"""A place on a local disk and on a real S3 server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
+from components.place import Place
+from tests.s3 import SECRET
+
+
+@pytest.fixture(params=["local", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place."""
+    return f"{request.getfixturevalue('bucket')}/here" if request.param == "s3" else str(tmp_path / "here")
+
+
+def test_written_read_replaced(url: str) -> None:
+    """What was written last is read, also by somebody who asked before it was there."""
+    place, other = Place(url), Place(url)
+    assert other.read("a/one.json") is None
+    assert (other.names(), other.folders()) == ([], [])
+    place.write("a/one.json", b"1")
+    assert other.read("a/one.json") == b"1"
+    place.write("a/one.json", b"2")
+    assert other.read("a/one.json") == b"2"
+    assert (other.size("a/one.json"), other.size("a/two.json")) == (1, None)
+    place.remove("a")
+    place.remove("a")
+    assert other.read("a/one.json") is None
+
+
+def test_names_and_folders(url: str) -> None:
+    """Names come with their folders, sorted; what others write is seen at once."""
+    place, other = Place(url), Place(url)
+    place.write("b/two.json", b"")
+    assert other.names() == ["b/two.json"]
+    place.write("a/x/one.json", b"")
+    assert other.names() == ["a/x/one.json", "b/two.json"]
+    assert other.names("a/x") == ["a/x/one.json"]
+    assert other.folders() == ["a", "b"]
+
+
+def test_a_half_written_file_is_no_file(tmp_path: Path) -> None:
+    """What a killed process left on the disk is not listed."""
+    place = Place(str(tmp_path))
+    place.write("a.json", b"1")
+    (tmp_path / "b.json.1f.part").write_bytes(b"half")
+    assert place.names() == ["a.json"]
+
+
+def test_folders_are_copied(url: str, tmp_path: Path) -> None:
+    """Up with all below it, and down a file at a time."""
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "deep" / "one").write_bytes(b"1")
+    Place(url).upload(tmp_path / "out", "copy")
+    assert Place(url).names() == ["copy/deep/one"]
+    Place(url).download("copy/deep/one", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "bucket_name", "kind", "says"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", f"{SECRET}-wrong", "", ConfigError, "signature .* accepted: credentials in the env"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "", UnavailableError, "EndpointConnectionError.*check the address"),
+        ("AWS_ENDPOINT_URL", None, "nobodys-bucket", NotFoundError, "make the bucket"),
+        ("AWS_SECRET_ACCESS_KEY", "", "", ConfigError, "accepted: credentials in the environment"),
+    ],
+)
+def test_a_place_that_refuses(
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str | None,
+    bucket_name: str,
+    kind: type[TrilhaError],
+    says: str,
+) -> None:
+    """One line with the URL, and no word of the secret: a wrong key, no server, no bucket, no key."""
+    if value is not None:
+        monkeypatch.setenv(variable, value)
+    url = f"s3://{bucket_name}/state" if bucket_name else f"{bucket}/state"
+    monkeypatch.setattr("fsspec.spec.AbstractFileSystem.cachable", False)
+    with pytest.raises(kind, match=says) as caught:
+        Place(url).write("a", b"1")
+    assert str(caught.value).startswith(url)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_url_that_nothing_knows() -> None:
+    """It is said when the place is named, not when something is looked for."""
+    with pytest.raises(ConfigError, match="nonsense://place: Protocol not known: nonsense; accepted: a folder, or"):
+        Place("nonsense://place")
