@@ -66,7 +66,11 @@ def validate(
     made = contents(workspace.store, commit.id, project) or Contents(tables={})
     unknown = sorted(expectations.keys() - made.tables)
     if unknown:
-        raise ConfigError(f"expectations on table {unknown[0]!r}", accepted=", ".join(made.tables))
+        raise ConfigError(
+            f"expectations on table {unknown[0]!r}",
+            accepted=", ".join(made.tables) or f"none: commit {commit.id[:12]} has no tables of {project!r}",
+            next_step=f"correct config/projects/{project}/expectations.yaml",
+        )
     prepared = suites(expectations)
     results = _schema(made, contents(workspace.store, MAIN, project), expectations)
     schema = list(results)

@@ -151,29 +151,32 @@ def _mounts(run: Run) -> Iterator[tuple[Path, PurePosixPath, bool]]:
     root = config.root()
     seen: set[PurePosixPath] = set()
     for path, read_only in [*((state, False) for state in _state(run)), *((name, True) for name in _read(run))]:
-        there = INSIDE / (path.relative_to(root) if path.is_relative_to(root) else path)
+        there = INSIDE / path
         if (root / path).exists() and not seen & {there, *there.parents}:
             seen.add(there)
             yield root / path, there, read_only
 
 
 def _state(run: Run) -> Iterator[Path]:
-    """Folders that steps write to."""
+    """Folders that steps write to, as the profile gives them."""
     profile = run.workspace.profile
-    yield run.workspace.home
+    home = run.workspace.home
+    yield home.relative_to(config.root()) if "://" in profile.state else Path(profile.state)
     if profile.store.kind == "git":
-        yield config.root() / profile.store.path
+        _ = run.workspace.store  # made now where it is not there yet: what is not there cannot be mounted
+        yield Path(profile.store.path)
+    repository = profile.services.triton.repository
+    if repository and "://" not in repository:
+        yield Path(repository)
 
 
 def _read(run: Run) -> Iterator[Path]:
     """What steps read from the repository of whoever runs this, in place of what the image has."""
-    root = config.root()
     for name in ("config", "notebooks", "requirements.lock"):
-        yield root / name
+        yield Path(name)
     for table, source in config.load_project(run.header.project).file.sources.items():
         if source.path.startswith(PACKAGE):
             continue
         for stamp in find(table, source):
-            there = on_this_machine(stamp.url)
-            if there:
-                yield there.parent
+            if on_this_machine(stamp.url):
+                yield Path(stamp.url.removeprefix("file://")).parent
