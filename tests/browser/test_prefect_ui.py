@@ -96,25 +96,26 @@ def test_a_person_starts_it(page: Page, project: Path, prefect_url: str) -> None
         "DO_NOT_TRACK": "1",
     }
 
-    def prefect(*arguments: str) -> None:
-        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    def call(*command: str) -> None:
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    prefect("work-pool", "create", "trilha", "--type", "process", "--overwrite")
+    def prefect(*arguments: str) -> None:
+        call(sys.executable, "-m", "prefect", "--no-prompt", *arguments)
+
+    call(str(Path(sys.executable).with_name("trilha")), "prefect", "compile", "--profile", "test")
+    prefect("work-pool", "create", "onprem", "--type", "process", "--overwrite")
     prefect("deploy", "--all")
 
     page.goto(f"{prefect_url}/deployments")
-    page.get_by_role("link", name="flights", exact=True).click()
+    page.get_by_role("link", name="small", exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
-    fill(page, "project", "small")
-    fill(page, "profile", "test")
-    fill(page, "until", "prepare")
+    choose(page, "until", "prepare")
     keep(page, "prefect-form.png")
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_text("Submit")).to_have_count(0)
-    prefect("worker", "start", "--pool", "trilha", "--run-once")
+    prefect("worker", "start", "--pool", "onprem", "--run-once")
 
     log = RunLog(open_workspace("test"))
     run = log.header("last")
@@ -123,18 +124,16 @@ def test_a_person_starts_it(page: Page, project: Path, prefect_url: str) -> None
     page.goto(f"{prefect_url}/runs/flow-run/{flow_run['id']}")
     expect(page.get_by_text(run.id, exact=True).first).to_be_visible()
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
-    expect(page.get_by_role("link", name="flights", exact=True)).to_be_visible()  # the deployment that it is a run of
+    expect(page.get_by_role("link", name="small", exact=True)).to_be_visible()  # the deployment that it is a run of
     assert log.nodes(run.id)["prepare"].status == "done"
 
 
-def fill(page: Page, name: str, value: str) -> None:
-    """Fill in a parameter, also one that may be left out."""
+def choose(page: Page, name: str, value: str) -> None:
+    """Choose one of the values that a parameter can have."""
     label = page.locator(".schema-form-property__label", has_text=re.compile(rf"^{name}\b"))
     field: Locator = page.locator(".schema-form-property").filter(has=label).last
-    given = field.get_by_role("button", name="str", exact=True)
-    if given.count():
-        given.click()
-    field.locator("textarea").fill(value)
+    field.locator(".p-select-button__control").press("ArrowDown")
+    page.locator(".p-select-option").get_by_text(value, exact=True).click()
 
 
 def keep(page: Page, name: str) -> None:
