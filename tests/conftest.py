@@ -16,7 +16,7 @@ from components import config
 from components.ledger import running_as
 from components.workspace import Workspace, open_workspace
 
-pytest_plugins = ["tests.triton", "tests.services", "tests.s3", "tests.kubeflow", "tests.containers"]
+pytest_plugins = ["tests.triton", "tests.services", "tests.s3", "tests.kubeflow", "tests.containers", "tests.yard"]
 
 PROFILE = """
 state: .trilha/test
@@ -57,15 +57,20 @@ def as_step() -> Iterator[str]:
 @pytest.fixture
 def small(repository: Path) -> Path:
     """The repository with the project `small` in it: 2,000 made-up parcels, and a whole lifecycle in seconds."""
+    place_small(repository)
+    return repository
+
+
+def place_small(repository: Path) -> None:
+    """Put the project `small` into a repository."""
     source = Path(__file__).parent / "small"
     folder = repository / "config" / "projects" / "small"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name in ("project.yaml", "expectations.yaml", "features.sql"):
         shutil.copy(source / name, folder / name)
     shutil.copytree(source / "notebooks", repository / "notebooks")
     (repository / "data").mkdir()
     write_parcels(repository / "data" / "parcels.csv")
-    return repository
 
 
 def write_parcels(path: Path, rows: int = 2_000, seed: int = 7) -> None:

@@ -73,7 +73,7 @@ def _prefect(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     """One process with its UI, its scheduler and an SQLite database."""
     port = str(ports["http"])
     return _python(
-        "prefect", "server", "start", "--host", HOST, "--port", port,
+        "flows.engines.prefect_server", "--host", HOST, "--port", port,
         PREFECT_HOME=str(workspace.home / "prefect"),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         # In memory, a deployment's one slot would be lost with the server, and no run of it begin any more.

@@ -1,0 +1,58 @@
+"""Runs of a worker: cancelled on Prefect's page, killed, cut off from the server; and what a server does with the dead."""
+
+from __future__ import annotations
+
+import signal
+
+import psutil
+import pytest
+
+from tests.yard import Yard, eventually, is_kernel
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workers"), pytest.mark.timeout(600)]
+
+
+def test_status_shows_them(yard: Yard) -> None:
+    """A worker is a service like the others, and well once the server says that it is online."""
+    assert "workers      running" in yard.trilha("status")
+    [worker] = yard.ask("/work_pools/onprem/workers/filter")
+    assert worker["status"] == "ONLINE"
+
+
+def test_cancel(yard: Yard) -> None:
+    """Cancel on Prefect's page ends the run and its step, and leaves no process behind."""
+    idle = set(yard.crew())
+    yard.hold()
+    run = yard.start(until="select")
+    yard.wait_for_training()
+    busy = set(yard.crew()) - idle
+    assert any(map(is_kernel, busy))
+    yard.ask(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+    eventually(lambda: yard.state(run), lambda state: state == "CANCELLED")
+    _, left = psutil.wait_procs(busy, timeout=15)
+    assert left == []
+    assert yard.nodes(run)["train-00"].status in {"running", "failed"}
+
+
+def test_killed(yard: Yard) -> None:
+    """`kill -9` of a worker and its run: crashed within a minute, its steps with it; the next run goes on from there."""
+    yard.hold()
+    run = yard.start(until="select")
+    yard.wait_for_training()
+    [worker] = yard.workers()
+    victims = [worker, *worker.children(recursive=True)]
+    for process in victims:
+        if not is_kernel(process):
+            process.send_signal(signal.SIGKILL)
+    eventually(lambda: yard.state(run), lambda state: state == "CRASHED", seconds=60)
+    _, left = psutil.wait_procs(victims, timeout=15)
+    assert left == []
+    tasks = yard.ask("/task_runs/filter", flow_runs={"id": {"any_": [run]}})
+    assert {task["state_type"] for task in tasks if task["name"].startswith("train")} == {"CRASHED"}
+
+    yard.let_go()
+    again = yard.start(until="select")  # by a worker that took the other one's place, in the slot that it had
+    eventually(lambda: yard.state(again), lambda state: state == "COMPLETED", seconds=120)
+    statuses = {name: state.status for name, state in yard.nodes(again).items()}
+    assert {name for name, status in statuses.items() if status == "found"} >= {"ingest", "validate", "prepare"}
+    assert {statuses[name] for name in ("train-00", "train-01", "select")} == {"done"}
