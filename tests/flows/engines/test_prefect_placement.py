@@ -251,7 +251,7 @@ def tracked(machines: Machines, request: pytest.FixtureRequest) -> Iterator[Mach
     """Both machines, with a tracker and a Triton that run on the first one; the second knows the tracker's URL."""
     workspace = open_workspace("test")
     try:
-        ensure(workspace, ["mlflow", "triton"])
+        ensure(workspace, ["mlflow", "tensorboard", "triton"])
         before = machines.services
         machines.services = before | {"mlflow": {"url": workspace.endpoint("mlflow")}}
         machines.fresh(request.node.originalname)
@@ -462,14 +462,14 @@ def test_interrupted(tracked: Machines) -> None:
 
 def test_a_pool_without_a_worker(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said who is missing and how to start one; at the node's deadline the run ends, and its flow run too."""
-    monkeypatch.setattr(prefect_placement, "PATIENCE", 0.5)
+    monkeypatch.setattr(prefect_placement, "PATIENCE", -1.0)
     machines.there.die()
     machines.tell("PATCH", f"/work_pools/{machines.there.pool}", is_paused=True)
     try:
         machines.project(
             "lonely",
             placement={"observe": machines.there.pool},
-            policy={"observe": {"timeout": 5, "retries": 2, "cache": False}},
+            policy={"observe": {"timeout": 8, "retries": 2, "cache": False}},
         )
         states: list[NodeState] = []
         with pytest.raises(TimeLimitError, match="was not begun on work pool.*prefect worker start --pool"):
