@@ -16,6 +16,7 @@ from flows.services.processes import free_port
 
 SECRET = "seed-5be3-of-a-key-nobody-may-see"  # of a server that lives as long as the tests
 
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The server's URL and its folder, whose sub-folders are the buckets."""
