@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The environment is whole as it comes from its lock (nvidia-pytriton asks for a NumPy that is not in it), hence --no-deps.
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode
 
-.PHONY: run test setup setup-test lint format lock bench clean image
+.PHONY: run test setup setup-test lint format lock bench clean image test-kubeflow
 
 run: setup
 	$(BIN)/trilha run flights
@@ -34,6 +34,10 @@ bench: setup-test
 IMAGE ?= trilha:dev
 image:
 	deploy/images/build.sh $(IMAGE)
+
+# What the image has in it, and the lifecycle of `flights` in its containers against the one on this machine.
+test-kubeflow: setup-test image
+	$(BIN)/pytest -m image tests/deploy/test_image.py
 
 # Stops the services first: their processes would outlive their state.
 clean:

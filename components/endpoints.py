@@ -47,6 +47,11 @@ def spare_proxies() -> None:
             os.environ[name] = ",".join([*spared, "127.0.0.1", "localhost"])
 
 
+def prefect_api(url: str) -> str:
+    """The API of the Prefect server at `url`; a workspace of Prefect Cloud is known by the URL of its API."""
+    return url if "/api/" in url else f"{url}/api"
+
+
 def path(home: Path, service: str) -> Path:
     """The state file of a service."""
     return home / "services" / f"{service}.json"

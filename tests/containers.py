@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,9 @@ CONF = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [engine]
-runtime = "mounting"
+runtime = "chosen"
 [engine.runtimes]
-mounting = ["{runtime}"]
+chosen = ["{runtime}"]
 """
 
 RUNTIME = """#!{python}
@@ -47,10 +48,16 @@ os.execv({runc!r}, ["runc", *arguments])
 
 @dataclass(frozen=True)
 class Containers:
-    """Where podman's service listens, and the image."""
+    """Where Docker's API is, the image, and the command that runs it."""
 
     host: str
     image: str = IMAGE
+    command: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process' own, with where the API is."""
+        return os.environ | {"DOCKER_HOST": self.host}
 
 
 @pytest.fixture(scope="session")
@@ -79,19 +86,11 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     )  # fmt: skip
     if made.returncode or tried.returncode:
         pytest.skip(f"containers: podman with runc cannot run here: {(made.stderr + tried.stderr).strip()[-300:]}")
-    socket = folder / "podman.sock"
-    service = subprocess.Popen(
-        [*command, "system", "service", "--time=0", f"unix://{socket}"], env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
-        while not socket.exists():
-            assert service.poll() is None
-            time.sleep(0.02)
-        yield Containers(f"unix://{socket}")
-    finally:
-        service.terminate()
-        service.wait()
-        subprocess.run([*command, "rm", "--all", "--force"], env=environment, capture_output=True, check=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTAINERS_CONF", environment["CONTAINERS_CONF"])
+        with served(command, folder / "podman.sock") as host:
+            yield Containers(host, command=tuple(command))
+    subprocess.run([*command, "rm", "--all", "--force"], env=environment, capture_output=True, check=False)
 
 
 def _mounts() -> list[dict[str, object]]:
@@ -129,6 +128,38 @@ def _empty(folder: Path) -> Path:
                 entry.type, entry.linkname = tarfile.SYMTYPE, f"usr/{name}"
                 tar.addfile(entry)
     return path
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    """The image that `make image` built, where it built it: with Docker, else with podman."""
+    docker, podman = shutil.which("docker"), shutil.which("podman")
+    if docker and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0:
+        yield Containers(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), "trilha:dev", (docker,))
+        return
+    if podman is None or shutil.which("runc") is None:
+        pytest.skip("containers: neither Docker nor podman with runc is here (apt install podman runc)")
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "containers.conf").write_text(CONF.format(runtime=shutil.which("runc")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTAINERS_CONF", str(folder / "containers.conf"))
+        with served([podman], folder / "podman.sock") as host:
+            yield Containers(host, "localhost/trilha:dev", (podman,))
+
+
+@contextmanager
+def served(command: Sequence[str], socket: Path) -> Iterator[str]:
+    """Podman's service, which speaks Docker's API; yields where it listens."""
+    listening = [*command, "system", "service", "--time=0", f"unix://{socket}"]
+    service = subprocess.Popen(listening, stderr=subprocess.DEVNULL)
+    try:
+        while not socket.exists():
+            assert service.poll() is None
+            time.sleep(0.02)
+        yield f"unix://{socket}"
+    finally:
+        service.terminate()
+        service.wait()
 
 
 @pytest.fixture

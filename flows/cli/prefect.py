@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.output import JsonOption, ProfileOption, emit
+from flows.cli.output import JsonOption, ProfileOption, columns, emit
 
 prefect_app = typer.Typer(help="Deploy every project on Prefect.", no_args_is_help=True)
 
@@ -24,3 +24,15 @@ def compile_(profile: ProfileOption = "local", output: OutputOption = None, as_j
     path = output or config.root() / "prefect.yaml"
     path.write_text(text)
     emit({"path": str(path), "profile": profile}, f"{path}, for profile {profile}", as_json=as_json)
+
+
+@prefect_app.command("pools")
+def pools(profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
+    """Make the profile's work pools on its Prefect server what deploy/workpools says, and have it watch heartbeats."""
+    from dataclasses import asdict
+
+    from components.workspace import open_workspace
+    from flows.engines.prefect import prepare
+
+    made = [asdict(pool) for pool in prepare(open_workspace(profile))]
+    emit(made, columns(made, ["name", "type", "change"]), as_json=as_json)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from components.endpoints import prefect_api
 from components.records import Record
 from components.runs import Run
 from components.workspace import Workspace
 from flows.dag import Dag
 from flows.engines.local import check_resources
+
+if TYPE_CHECKING:
+    from flows.engines.prefect_pools import Put
 
 
 def run(dag: Dag, run: Run) -> dict[str, Record]:
@@ -26,8 +31,11 @@ def run(dag: Dag, run: Run) -> dict[str, Record]:
     return run_as_flow(dag, run)
 
 
-def prepare(workspace: Workspace) -> None:
-    """Have the profile's server take deployments, and its workers find their pool.
+def prepare(workspace: Workspace) -> list[Put]:
+    """Have the profile's server take deployments, and its workers find their pools.
+
+    Returns:
+        the profile's work pools, and what became of each.
 
     Raises:
         UnavailableError: the server is not running.
@@ -35,7 +43,7 @@ def prepare(workspace: Workspace) -> None:
     settle(workspace)
     from flows.engines import prefect_pools
 
-    prefect_pools.prepare(workspace)
+    return prefect_pools.prepare(workspace)
 
 
 def settle(workspace: Workspace) -> None:
@@ -45,7 +53,7 @@ def settle(workspace: Workspace) -> None:
     os.environ.pop("PREFECT_PROFILE", None)
     os.environ |= {
         "DO_NOT_TRACK": "1",
-        "PREFECT_API_URL": f"{workspace.endpoint('prefect')}/api",
+        "PREFECT_API_URL": prefect_api(workspace.endpoint("prefect")),
         "PREFECT_HOME": str(workspace.home / "prefect"),
         "PREFECT_LOGGING_SETTINGS_PATH": str(Path(__file__).with_name("prefect_logging.yml")),
     }

@@ -25,6 +25,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.attempts import over_time, worth_retrying
+from components.endpoints import prefect_api
 from components.errors import TrilhaError
 from components.records import Record
 from components.runs import Run
@@ -48,7 +49,7 @@ def run_as_flow(dag: Dag, run: Run) -> dict[str, Record]:
         sign(client, outer.flow_run.id)
         return _Schedule(dag, run, client).run()
 
-    api = f"{workspace.endpoint('prefect')}/api"
+    api = prefect_api(workspace.endpoint("prefect"))
 
     def body() -> dict[str, Record]:
         context = FlowRunContext.get()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from prefect.client.base import ServerType
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
 
 from components import config
+from components.endpoints import prefect_api
 from components.errors import ConfigError, NotFoundError, UnavailableError
+from components.profile import Profile
 from flows.engines.prefect_reaper import watch_heartbeats
 
 if TYPE_CHECKING:
@@ -28,6 +34,17 @@ POOLS = {
     "container-instances": "azure-container-instance:push",
 }
 """Pool -> Prefect's type of it; each has its base job template at deploy/workpools/POOL.json."""
+BLOCK = "trilha"
+"""The name of the block on the server that holds a pool's credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A work pool on the server, and what became of it: `created`, `updated`, or `as it was`."""
+
+    name: str
+    type: str
+    change: str
 
 
 def hindrance(client: SyncPrefectClient, name: str) -> str:
@@ -49,8 +66,9 @@ def server_of(workspace: Workspace) -> Iterator[SyncPrefectClient]:
         UnavailableError: it does not answer, or not as it should.
     """
     url = workspace.endpoint("prefect")
+    key, password = PREFECT_API_KEY.value(), PREFECT_API_AUTH_STRING.value()
     try:
-        with SyncPrefectClient(f"{url}/api") as client:
+        with SyncPrefectClient(prefect_api(url), api_key=key, auth_string=password) as client:
             yield client
     except httpx.HTTPError as error:
         raise UnavailableError(
@@ -59,57 +77,121 @@ def server_of(workspace: Workspace) -> Iterator[SyncPrefectClient]:
         ) from error
 
 
-def prepare(workspace: Workspace) -> None:
-    """Have the server of this machine take deployments: the profile's work pools are there, and heartbeats are watched.
+def prepare(workspace: Workspace) -> list[Put]:
+    """Have the server take deployments: the profile's work pools are as deploy/workpools says, heartbeats are watched.
 
     Raises:
-        ConfigError: a pool is there, of another type.
+        ConfigError: a pool is there, of another type; or the server does not accept a template.
+        NotFoundError: a template or a block that a pool needs is missing.
         UnavailableError: the server does not answer.
     """
     profile = workspace.profile
-    put_pools(workspace, [profile.services.workers.pool, *profile.pools])
+    names = dict.fromkeys([profile.services.workers.pool, *profile.pools])
     with server_of(workspace) as client:
         watch_heartbeats(client)
+        return [_put(client, name, _template(client, name, profile)) for name in names]
 
 
-def put_pools(workspace: Workspace, names: Sequence[str]) -> None:
-    """Create the work pools `names` on the profile's server, or bring them to what deploy/workpools says.
-
-    Raises:
-        ConfigError: a pool of that name is there, of another type.
-        NotFoundError: there is no template for a pool that needs one.
-        UnavailableError: the server does not answer.
-    """
-    with server_of(workspace) as client:
-        for name in names:
-            _put_pool(client, name, _template(name, workspace.profile.kubeflow.image))
-
-
-def _put_pool(client: SyncPrefectClient, name: str, template: dict[str, Any]) -> None:
-    kind = POOLS.get(name, "process")  # one that a profile has for `placement`
+def _put(client: SyncPrefectClient, name: str, template: dict[str, Any]) -> Put:
+    kind = _kind(client, name)
     try:
-        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
-    except ObjectAlreadyExists:
-        there = client.read_work_pool(name)
+        try:
+            there = client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
+            return Put(name, kind, "created")
         if there.type != kind:
             raise ConfigError(
                 f"work pool {name!r} is of type {there.type!r} on the server",
                 accepted=kind,
                 next_step=f"prefect work-pool delete {name}",
-            ) from None
-        if template and there.base_job_template != template:
-            client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+            )
+        if not template or there.base_job_template == template:
+            return Put(name, kind, "as it was")
+        client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+        return Put(name, kind, "updated")
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code not in {400, 409, 422}:
+            raise
+        raise ConfigError(
+            f"Prefect does not accept {_path(name)}", accepted="a base job template", details=error.response.text
+        ) from error
 
 
-def _template(name: str, image: str | None) -> dict[str, Any]:
+def _kind(client: SyncPrefectClient, name: str) -> str:
+    """The type of the pool: only Prefect Cloud pushes; on another server a worker takes the same runs to the cloud."""
+    kind = POOLS.get(name, "process")  # one that a profile has for `placement`
+    return kind if client.server_type is ServerType.CLOUD else kind.removesuffix(":push")
+
+
+def _path(name: str) -> Path:
+    return config.root() / "deploy" / "workpools" / f"{name}.json"
+
+
+def _template(client: SyncPrefectClient, name: str, profile: Profile) -> dict[str, Any]:
     """What a run on the pool gets; empty for plain processes, whose workers bring Prefect's own."""
-    path = config.root() / "deploy" / "workpools" / f"{name}.json"
+    path = _path(name)
     if not path.is_file():
         if POOLS.get(name, "process") == "process":
             return {}
         raise NotFoundError(f"no template {path}", accepted=", ".join(POOLS), next_step=f"create {path}")
     template: dict[str, Any] = json.loads(path.read_bytes())
-    variable = template["variables"]["properties"].get("image")
-    if variable and image:
-        variable["default"] = image
+    variables = template["variables"]["properties"]
+    if "image" in variables:
+        variables["image"]["default"] = _image(name, profile)
+    for container in _kubernetes_containers(template):
+        container["env"] = [*container["env"], *_references(profile)]
+    required = _kind(client, name).endswith(":push")
+    for variable, slug in _blocks(template["variables"]):
+        block = _block(client, slug, required=required)
+        if block:
+            variables[variable]["default"] = {"$ref": {"block_document_id": block}}
     return template
+
+
+def _image(name: str, profile: Profile) -> str:
+    if profile.kubeflow.image is None:
+        raise ConfigError(
+            f"a run on work pool {name!r} has no image",
+            accepted="`kubeflow.image` in the profile",
+            next_step="make image",
+        )
+    return profile.kubeflow.image
+
+
+def _kubernetes_containers(template: Mapping[str, Any]) -> list[dict[str, Any]]:
+    manifest = template["job_configuration"].get("job_manifest")
+    return manifest["spec"]["template"]["spec"]["containers"] if manifest else []
+
+
+def _references(profile: Profile) -> list[dict[str, Any]]:
+    """The variables of a container whose values Kubernetes knows: the profile's `secrets` and `config_maps`."""
+    settings = profile.kubeflow
+    sources = (("secretKeyRef", settings.secrets), ("configMapKeyRef", settings.config_maps))
+    return [
+        {"name": variable, "valueFrom": {kind: {"name": name, "key": key}}}
+        for kind, groups in sources
+        for name, keys in groups.items()
+        for key, variable in keys.items()
+    ]
+
+
+def _blocks(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The variables that are blocks on the server, and the types of these."""
+    definitions = variables.get("definitions", {})
+    for variable, schema in variables["properties"].items():
+        for part in schema.get("allOf", ()):
+            yield variable, definitions[part["$ref"].rpartition("/")[2]]["block_type_slug"]
+
+
+def _block(client: SyncPrefectClient, slug: str, *, required: bool) -> str | None:
+    """The id of the block with the pool's credentials; without one, a worker's own environment has them."""
+    try:
+        return str(client.read_block_document_by_name(BLOCK, slug, include_secrets=False).id)
+    except ObjectNotFound as error:
+        if not required:
+            return None
+        raise NotFoundError(
+            f"no block {slug}/{BLOCK} on Prefect, which starts runs with the credentials in it",
+            next_step=f"prefect block create {slug}",
+        ) from error

@@ -26,6 +26,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
+from components.endpoints import prefect_api
 from components.errors import NotFoundError, UnavailableError
 from flows.engines.prefect_flow import talking_to
 from flows.engines.prefect_pools import hindrance
@@ -47,7 +48,7 @@ def start_deployed(workspace: Workspace, trigger: Trigger) -> Started:
     """
     url = workspace.endpoint("prefect")
     try:
-        with talking_to(f"{url}/api"), get_client(sync_client=True) as client:
+        with talking_to(prefect_api(url)), get_client(sync_client=True) as client:
             deployment = _deployment(client, trigger.project, url)
             return _Triggers(workspace, client, deployment, trigger).start()
     except httpx.HTTPError as error:

@@ -8,6 +8,7 @@ take a hundred megabytes.
 from __future__ import annotations
 
 import argparse
+import base64
 import http.client
 import http.server
 import json
@@ -23,6 +24,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from components.endpoints import prefect_api
 from components.errors import UnavailableError
 from components.workspace import Workspace, open_workspace
 
@@ -103,12 +105,12 @@ class Crew:
 
     def _on_server(self) -> list[dict[str, Any]]:
         """The workers of the pool as the server knows them."""
-        parts = urlsplit(self._url)
+        parts = urlsplit(prefect_api(self._url))
         secure = parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=1.5)
         try:
-            path = f"{parts.path}/api/work_pools/{quote(self._pool)}/workers/filter"
+            path = f"{parts.path}/work_pools/{quote(self._pool)}/workers/filter"
             connection.request("POST", path, "{}", {"Content-Type": "application/json"} | _authorization())
             answer = connection.getresponse()
             found: list[dict[str, Any]] = json.loads(answer.read()) if answer.status == 200 else []
@@ -119,7 +121,7 @@ class Crew:
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         command = ["worker", "start", "--pool", self._pool, "--type", "process", "--name", name_of(number)]
         environment = {
-            "PREFECT_API_URL": f"{self._url}/api",
+            "PREFECT_API_URL": prefect_api(self._url),
             "PREFECT_HOME": str(self._workspace.home / "prefect"),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run that a person starts should not wait for ten
@@ -133,7 +135,9 @@ class Crew:
 
 
 def _authorization() -> dict[str, str]:
-    key = os.environ.get("PREFECT_API_KEY")
+    password, key = os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
+    if password:
+        return {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

@@ -1,0 +1,96 @@
+"""The image that `make image` builds: who runs in it, what is in it, and that a project comes out of it as from here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.containers import Containers
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).parents[2]
+HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:mode=1777")
+
+
+def inside(built: Containers, *command: str) -> str:
+    """What a command in a container says; the container may do as little as deploy/ lets it."""
+    done = subprocess.run(
+        [*built.command, "run", "--rm", "--network", "none", *HARDENED, built.image, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_nobody_in_particular(built: Containers) -> None:
+    """A user without a name or rights, who finds nothing of the image that it could write to."""
+    assert inside(built, "id", "-u").strip() == "10001"
+    find = ("find", "/opt", "/usr", "/etc", "-xdev", "-writable", "-not", "-type", "l", "-not", "-perm", "-1000")
+    assert inside(built, *find) == ""
+
+
+def test_commands(built: Containers) -> None:
+    """`trilha`, a step and Prefect's command are there, on a read-only disk and without a network."""
+    assert "From raw data to a served" in inside(built, "trilha", "--help")
+    assert "usage: python -m components" in inside(built, "python", "-m", "components", "--help")
+    assert inside(built, "prefect", "--version").startswith(version("prefect"))
+
+
+def test_what_the_lock_says(built: Containers) -> None:
+    """The packages in the image are those of its lock, in their versions, and no others."""
+    lock = (ROOT / "deploy" / "images" / "requirements.lock").read_text()
+    locked = {
+        re.sub(r"[-_.]+", "-", name).lower(): pin
+        for name, pin, marker in re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*?))? \\$", lock, re.MULTILINE)
+        if not marker or "python_full_version" not in marker
+    }
+    listed = json.loads(
+        inside(
+            built,
+            "python",
+            "-c",
+            "import json, re; from importlib.metadata import distributions as all; "
+            "print(json.dumps({re.sub('[-_.]+', '-', one.name).lower(): one.version for one in all()}))",
+        )
+    )
+    assert {name: pin for name, pin in listed.items() if locked.get(name, pin) != pin} == {}
+    assert sorted(listed.keys() - locked.keys() - {"pip", "setuptools", "wheel"}) == []
+
+
+def test_no_secret_and_no_trace(built: Containers) -> None:
+    """Neither settings nor files tell who built it: no proxy, no certificate, no address that packages came from."""
+    found = subprocess.run([*built.command, "inspect", built.image], capture_output=True, text=True, check=True).stdout
+    [settings] = json.loads(found)
+    text = json.dumps([settings["Config"], settings.get("History")])
+    assert not re.search(r"(?i)proxy|index[-_]url|password|secret_|token|\.pem|certificates=/", text)
+    assert "direct_url.json" not in inside(built, "find", "/opt/venv", "-name", "direct_url.json")
+    assert (
+        inside(built, "sh", "-c", "ls -A /root /home /var/cache /var/log 2>/dev/null | grep -v : || true").split() == []
+    )
+    assert settings["Config"]["Labels"]["org.opencontainers.image.revision"]
+
+
+def test_flights(built: Containers) -> None:
+    """The whole lifecycle of `flights`, each node a container, differs in nothing from the one on this machine."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("trilha"), "parity", "flights", "--engines", "local,kubeflow", "--json"],
+        env=built.environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["differences"] == []
+    assert {one["engine"]: one["outcome"] for one in found["observed"]} == {"local": "done", "kubeflow": "done"}
+    assert len(found["observed"][1]["nodes"]) == len(found["observed"][0]["nodes"]) > 10
