@@ -69,7 +69,7 @@ def load_project(name: str) -> Project:
     sql = folder / "features.sql"
     if not sql.is_file():
         raise NotFoundError(f"no {sql}", next_step="write the query that yields one row an example")
-    features = Features(sql=sql.read_text(), row=file.row, target=file.target, exclude=file.exclude)
+    features = Features(sql=sql.read_text(), row=file.row, target=file.target, task=file.task, exclude=file.exclude)
     return Project(
         name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file.notebook)
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.baselines import logistic, majority
+from components.answers import Answers, AnyAnswers, ClassAnswers, ValueAnswers, numbered, read_answers
+from components.baselines import baselines
 from components.errors import ConfigError, GateError
-from components.metrics import HIGHER_IS_BETTER, METRICS, Answers, all_metrics, at_least_as_good, difference, metric
+from components.metrics import HIGHER_IS_BETTER, METRICS, all_metrics, at_least_as_good, difference, metric
 from components.model_inputs import to_tensors
 from components.project import Evaluate
 from components.records import Candidate, Champion, Decision, Prepared, Slice
@@ -16,7 +17,7 @@ from components.workspace import Workspace, open_workspace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from components.metrics import Ints
+    from components.answers import Target
 
 SLICE_ROWS = 500
 """Smaller slices say nothing."""
@@ -45,13 +46,12 @@ def evaluate(
 
     workspace = open_workspace(profile)
     train, test = (pq.read_table(workspace.artifacts.local(split.file)) for split in (prepared.train, prepared.test))
-    target = test[prepared.target].to_numpy()
+    target = numbered(test[prepared.target].to_numpy(zero_copy_only=False), prepared.task, prepared.classes)
     ours = _answers(workspace, candidate, test, prepared)
     theirs, verdict_on_champion = _champion_answers(workspace, champion, test, prepared)
     models = {
         "candidate": ours,
-        "majority": majority(train[prepared.target].to_numpy(), test.num_rows),
-        "logistic": logistic(train, test, prepared.features, prepared.target),
+        **baselines(train, test, prepared),
         **({"champion": theirs} if theirs else {}),
     }
     metrics = {name: all_metrics(target, answers) for name, answers in models.items()}
@@ -69,7 +69,7 @@ def evaluate(
         )
         verdict_on_champion = _against_champion(interval, rules)
     verdicts = [
-        *_thresholds(metrics["candidate"], rules),
+        *_thresholds(metrics["candidate"], rules, prepared.task),
         *_floors(found, rules),
         verdict_on_champion,
         *_against_baselines(metrics, rules.metric),
@@ -88,7 +88,7 @@ def evaluate(
     )
 
 
-def _answers(workspace: Workspace, candidate: Candidate, test: pa.Table, prepared: Prepared) -> Answers:
+def _answers(workspace: Workspace, candidate: Candidate, test: pa.Table, prepared: Prepared) -> AnyAnswers:
     import pyarrow.parquet as pq
 
     predictions = pq.read_table(workspace.artifacts.local(candidate.trial.predictions))
@@ -97,12 +97,12 @@ def _answers(workspace: Workspace, candidate: Candidate, test: pa.Table, prepare
             "the candidate's predictions are not for the rows of the test split, one by one",
             next_step="let the notebook save its model with `t.save`",
         )
-    return Answers.of(predictions)
+    return read_answers(predictions, prepared.task, prepared.classes)
 
 
 def _champion_answers(
     workspace: Workspace, champion: Champion, test: pa.Table, prepared: Prepared
-) -> tuple[Answers | None, Verdict]:
+) -> tuple[AnyAnswers | None, Verdict]:
     """The champion's answers; or None, and why there are none."""
     from components.adapters.onnx_graphs import run_graphs
 
@@ -112,13 +112,15 @@ def _champion_answers(
         workspace.artifacts.local(graph) for graph in (champion.graphs.pre, champion.graphs.model, champion.graphs.post)
     ]
     try:
-        return Answers.of(run_graphs(paths, to_tensors(test, prepared.features))), (True, "")
+        found = run_graphs(paths, to_tensors(test, prepared.features))
+        return read_answers(found, prepared.task, prepared.classes), (True, "")
     except GateError as error:
         return None, (True, f"the champion cannot answer these rows ({error.problem}): the other rules decide alone")
 
 
-def _slices(test: pa.Table, target: Ints, ours: Answers, rules: Evaluate) -> list[Slice]:
-    """The metric in each slice that is large enough and has both classes."""
+def _slices(test: pa.Table, target: Target, ours: AnyAnswers, rules: Evaluate) -> list[Slice]:
+    """The metric in each slice that is large enough and has more than one value of the target."""
+    import numpy as np
     import pyarrow.compute as pc
 
     found = []
@@ -129,7 +131,7 @@ def _slices(test: pa.Table, target: Ints, ours: Answers, rules: Evaluate) -> lis
         numbers = texts.indices.to_numpy()
         for number, value in sorted(enumerate(texts.dictionary.to_pylist()), key=lambda item: item[1]):
             rows = numbers == number
-            if rows.sum() >= SLICE_ROWS and 0 < target[rows].sum() < rows.sum():
+            if rows.sum() >= SLICE_ROWS and len(np.unique(target[rows])) > 1:
                 score = metric(rules.metric, target[rows], ours.take(rows))
                 found.append(Slice(column=column, value=value, rows=int(rows.sum()), metric=score))
     return found
@@ -138,10 +140,10 @@ def _slices(test: pa.Table, target: Ints, ours: Answers, rules: Evaluate) -> lis
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
-def _thresholds(metrics: dict[str, float], rules: Evaluate) -> list[Verdict]:
-    unknown = sorted(set(rules.thresholds) - set(METRICS))
+def _thresholds(metrics: dict[str, float], rules: Evaluate, task: str) -> list[Verdict]:
+    unknown = sorted(set(rules.thresholds) - set(METRICS[task]))
     if unknown:
-        raise ConfigError(f"evaluate.thresholds: no metric {unknown[0]!r}", accepted=", ".join(METRICS))
+        raise ConfigError(f"evaluate.thresholds: no metric {unknown[0]!r}", accepted=", ".join(METRICS[task]))
     verdicts = []
     for name, bound in rules.thresholds.items():
         holds = at_least_as_good(name, metrics[name], bound)
@@ -179,15 +181,22 @@ def _against_baselines(metrics: dict[str, dict[str, float]], name: str) -> list[
     """For information: nothing is asked of them."""
     return [
         (True, f"for comparison, {name} of the {baseline} baseline is {metrics[baseline][name]:.4f}")
-        for baseline in ("majority", "logistic")
+        for baseline in metrics
+        if baseline not in ("candidate", "champion")
     ]
 
 
-def _draw(folder: Path, target: Ints, models: dict[str, Answers], found: list[Slice], rules: Evaluate) -> None:
+def _draw(folder: Path, target: Target, models: dict[str, AnyAnswers], found: list[Slice], rules: Evaluate) -> None:
     from components import plots
 
-    curves = {name: answers for name, answers in models.items() if name != "majority"}
-    plots.roc(target, curves).savefig(folder / "roc.png")
-    plots.calibration(target, curves).savefig(folder / "calibration.png")
+    ours = models["candidate"]
+    if isinstance(ours, ClassAnswers):
+        plots.confusion(target, ours).savefig(folder / "confusion.png")
+    elif isinstance(ours, ValueAnswers):
+        plots.foretold(target, ours).savefig(folder / "foretold.png")
+    else:
+        curves = {name: one for name, one in models.items() if name != "majority" and isinstance(one, Answers)}
+        plots.roc(target, curves).savefig(folder / "roc.png")
+        plots.calibration(target, curves).savefig(folder / "calibration.png")
     if found:
         plots.slices(rules.metric, found, rules.slice_floor).savefig(folder / "slices.png")

@@ -28,7 +28,7 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
     trial = candidate.trial
     paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
     graphs = {part: read_graph(path) for part, path in paths.items()}
-    check_chain(graphs, prepared.features)
+    check_chain(graphs, prepared.features, prepared.task, prepared.classes)
     digest = content_digest(repository(project, serve.target, paths, graphs))
     model = bundle_name(project, digest)
     test, predictions = map(workspace.artifacts.local, (prepared.test.file, trial.predictions))
@@ -39,7 +39,15 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
         files = out.publish()
     golden = files.pop(GOLDEN)
     example = example_of(table, prepared.features)
-    return Bundle(model=model, digest=digest, target=serve.target, files=files, golden=golden, example=example)
+    return Bundle(
+        model=model,
+        digest=digest,
+        target=serve.target,
+        files=files,
+        golden=golden,
+        example=example,
+        task=prepared.task,
+    )
 
 
 def repository(

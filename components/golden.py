@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.answers import answer_names, matrix
 from components.errors import GateError
 from components.records import Prepared, Scalar
 
@@ -24,7 +25,7 @@ _KINDS = {"string": "string", "double": "double", "int64": "bigint"}
 
 
 def golden_table(prepared: Prepared, test: Path, predictions: Path, count: int) -> pa.Table:
-    """The golden rows' features, with the notebook's own `probability` and `label`.
+    """The golden rows' features, with the notebook's own answers.
 
     Args:
         prepared: names the features and the key.
@@ -33,14 +34,15 @@ def golden_table(prepared: Prepared, test: Path, predictions: Path, count: int) 
         count: how many, at most.
 
     Raises:
-        GateError: a row has no answer, or one that is not a probability.
+        GateError: a row has no answer, or one that is none: no probability, no finite number.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     rows = pq.read_table(test, columns=[prepared.row, *prepared.features])
     chosen = rows.take(choose(rows.drop_columns([prepared.row]), count))
-    answers = pq.read_table(predictions, columns=["row", "probability", "label"])
+    names = answer_names(prepared.task)
+    answers = pq.read_table(predictions, columns=["row", *names])
     keys = chosen[prepared.row].cast(answers["row"].type)
     places = pc.index_in(keys, value_set=answers["row"].combine_chunks())
     if places.null_count:
@@ -51,34 +53,41 @@ def golden_table(prepared: Prepared, test: Path, predictions: Path, count: int) 
             next_step="run the trial again",
         )
     answers = answers.take(places)
-    _check_answers(chosen[prepared.row], answers["probability"])
+    _check_answers(chosen[prepared.row], answers[names[0]], prepared.task)
     table = chosen.select(list(prepared.features))
-    for name in ("probability", "label"):
+    for name in names:
         table = table.append_column(name, answers[name])
     return table.combine_chunks()
 
 
-def example_of(golden: pa.Table, features: Iterable[str]) -> dict[str, Scalar]:
+def example_of(golden: pa.Table, features: Iterable[str]) -> dict[str, Scalar | tuple[float | None, ...]]:
     """A golden request as a client would send it: of those that miss least, the one in the middle; missing is None."""
-    rows = [
-        {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124  # NaN
-        for row in golden.select(list(features)).to_pylist()
-    ]
+    rows = [{name: _plain(value) for name, value in row.items()} for row in golden.select(list(features)).to_pylist()]
     gaps = [list(row.values()).count(None) for row in rows]
     fullest = [row for row, missing in zip(rows, gaps, strict=True) if missing == min(gaps)]
     return fullest[len(fullest) // 2]
 
 
-def _check_answers(keys: Any, probabilities: Any) -> None:
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; an array of nothing but gaps is missing."""
+    if isinstance(value, list):
+        numbers = tuple(_plain(number) for number in value)
+        return None if set(numbers) == {None} else numbers
+    return None if value != value else value  # noqa: PLR0124  # NaN
+
+
+def _check_answers(keys: Any, numbers: Any, task: str) -> None:
     import numpy as np
 
-    values = probabilities.to_numpy()
-    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    values = matrix(numbers)
+    fits = np.isfinite(values) if task == "regression" else (values >= 0) & (values <= 1)
+    wrong = np.flatnonzero(~fits.all(axis=1))
     if len(wrong):
+        shown = ", ".join(map(str, values[wrong[0]]))
         raise GateError(
-            f"the notebook's own answer is {values[wrong[0]]} for row {keys[int(wrong[0])].as_py()!r}; {len(wrong)} of "
-            f"{len(values)} golden answers are no probabilities",
-            accepted="numbers from 0 to 1",
+            f"the notebook's own answer is {shown} for row {keys[int(wrong[0])].as_py()!r}; {len(wrong)} of "
+            f"{len(values)} golden answers are no {'numbers' if task == 'regression' else 'probabilities'}",
+            accepted="finite numbers" if task == "regression" else "numbers from 0 to 1",
             next_step="look at how the notebook makes its predictions",
         )
 
@@ -106,6 +115,8 @@ def _odd_in(column: pa.Array) -> list[int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_fixed_size_list(column.type):
+        return _odd_arrays(column)
     missing = pc.is_null(column, nan_is_null=True)
     found = [pc.index(missing, True).as_py()]
     if pa.types.is_string(column.type):
@@ -119,8 +130,24 @@ def _odd_in(column: pa.Array) -> list[int]:
     return [index for index in found if index >= 0]
 
 
-def features_of(golden: pa.Table) -> Mapping[str, str]:
+def _odd_arrays(column: pa.Array) -> list[int]:
+    """The first array with a gap, the one with least in it and the one with most."""
+    import numpy as np
+
+    sums = matrix(column).sum(axis=1)
+    gaps, whole = np.flatnonzero(np.isnan(sums)), np.flatnonzero(~np.isnan(sums))
+    found: list[int] = gaps[:1].tolist()
+    return found + ([int(whole[sums[whole].argmin()]), int(whole[sums[whole].argmax()])] if len(whole) else [])
+
+
+def features_of(golden: pa.Table, task: str) -> Mapping[str, str]:
     """Feature -> type, as `Prepared.features` has them, from a table of golden rows."""
+    import pyarrow as pa
+
     return {
-        field.name: _KINDS[str(field.type)] for field in golden.schema if field.name not in {"probability", "label"}
+        field.name: f"double[{field.type.list_size}]"
+        if pa.types.is_fixed_size_list(field.type)
+        else _KINDS[str(field.type)]
+        for field in golden.schema
+        if field.name not in answer_names(task)
     }

@@ -1,70 +1,41 @@
 """How good answers are: metrics that take weights, so that one sort serves every bootstrap resample.
 
-A metric is two stages. `METRICS[name](target, answers)` does once what needs sorting; the function that it returns
-yields the metric under any weights of the rows, in a few passes. A resample is a set of weights: how often each row was
-drawn.
+A metric is two stages. `METRICS[task][name](target, answers)` does once what needs sorting; the function that it
+returns yields the metric under any weights of the rows, in a few passes. A resample is a set of weights: how often each
+row was drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from components.errors import GateError
+from components.answers import Answers, AnyAnswers, ClassAnswers, ValueAnswers
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from components.answers import Floats, Ints, Target
 
-    Floats: TypeAlias = npt.NDArray[np.float64]
-    Ints: TypeAlias = npt.NDArray[np.int64]
     Scorer: TypeAlias = Callable[[Floats], float]
 
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What a model says of some rows: the probability of 1, and its label."""
-
-    probability: Floats
-    label: Ints
-
-    @classmethod
-    def of(cls, table: Any) -> Answers:
-        """From anything with the columns `probability` and `label`: a frame, a table, what the graphs yield.
-
-        Raises:
-            GateError: some probability is none; how many are not.
-        """
-        import numpy as np
-
-        probability = np.asarray(table["probability"], dtype=np.float64).ravel()
-        strays = int((~((probability >= 0) & (probability <= 1))).sum())
-        if strays:
-            raise GateError(f"{strays} of {len(probability)} answers are no probabilities", accepted="0 to 1")
-        return cls(probability, np.asarray(table["label"], dtype=np.int64).ravel())
-
-    def take(self, rows: npt.NDArray[Any]) -> Answers:
-        """The answers on some of the rows: a mask or positions."""
-        return Answers(self.probability[rows], self.label[rows])
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "Answers", "all_metrics", "at_least_as_good", "best", "difference", "metric"]
 
 
-def metric(name: str, target: Ints, answers: Answers) -> float:
+def metric(name: str, target: Target, answers: AnyAnswers) -> float:
     """One metric; NaN where it is not defined, such as the AUC of rows of one class.
 
     Args:
-        name: one of `METRICS`.
-        target: 0 or 1, one a row.
+        name: one of `METRICS` of the answers' task.
+        target: one a row: 0 or 1, the place of a class among the classes, a number.
         answers: on the same rows.
     """
     import numpy as np
 
-    return METRICS[name](target, answers)(np.ones(len(target)))
+    return METRICS[answers.task][name](target, answers)(np.ones(len(target)))
 
 
-def all_metrics(target: Ints, answers: Answers) -> dict[str, float]:
-    """Every metric by name."""
-    return {name: metric(name, target, answers) for name in METRICS}
+def all_metrics(target: Target, answers: AnyAnswers) -> dict[str, float]:
+    """Every metric of the answers' task by name."""
+    return {name: metric(name, target, answers) for name in METRICS[answers.task]}
 
 
 def at_least_as_good(name: str, value: float, bound: float) -> bool:
@@ -82,15 +53,15 @@ def best(name: str, values: Iterable[float]) -> int:
 
 
 def difference(
-    name: str, target: Ints, ours: Answers, theirs: Answers, *, resamples: int, confidence: float, seed: int
+    name: str, target: Target, ours: AnyAnswers, theirs: AnyAnswers, *, resamples: int, confidence: float, seed: int
 ) -> tuple[float, float, float]:
     """`ours` minus `theirs`: lower bound, estimate, upper bound, by the paired percentile bootstrap.
 
     Both are scored on the same resampled rows, so what is hard for both cancels out.
 
     Args:
-        name: one of `METRICS`.
-        target: 0 or 1, one a row.
+        name: one of `METRICS` of the answers' task.
+        target: one a row, as for `metric`.
         ours: answers on those rows.
         theirs: answers on the same rows.
         resamples: how many times as many rows are drawn, with replacement.
@@ -103,7 +74,7 @@ def difference(
 
     rows = len(target)
     generator = np.random.default_rng(seed)
-    our_score, their_score = METRICS[name](target, ours), METRICS[name](target, theirs)
+    our_score, their_score = (METRICS[answers.task][name](target, answers) for answers in (ours, theirs))
     once = np.ones(rows)
     drawn = np.empty(resamples)
     for index in range(resamples):
@@ -114,7 +85,7 @@ def difference(
     return float(low), our_score(once) - their_score(once), float(high)
 
 
-# --- the metrics ------------------------------------------------------------------------------------------------------
+# --- of a binary task -------------------------------------------------------------------------------------------------
 
 
 def _auc(target: Ints, answers: Answers) -> Scorer:
@@ -187,11 +158,89 @@ def _mean(values: Floats) -> Scorer:
     return score
 
 
-METRICS: Final[dict[str, Callable[[Ints, Answers], Scorer]]] = {
-    "auc": _auc,
-    "accuracy": _accuracy,
-    "average_precision": _average_precision,
-    "log_loss": _log_loss,
-    "brier": _brier,
+# --- of a multiclass task ---------------------------------------------------------------------------------------------
+
+
+def _class_accuracy(target: Ints, answers: ClassAnswers) -> Scorer:
+    return _mean((answers.place == target).astype(float))
+
+
+def _balanced_accuracy(target: Ints, answers: ClassAnswers) -> Scorer:
+    """The share of each class that is found, averaged over the classes that there are."""
+    import numpy as np
+
+    hits = answers.place == target
+
+    def score(weights: Floats) -> float:
+        rows = np.bincount(target, weights, minlength=len(answers.classes))
+        found = np.bincount(target[hits], weights[hits], minlength=len(answers.classes))
+        return float((found[rows > 0] / rows[rows > 0]).mean())
+
+    return score
+
+
+def _macro_f1(target: Ints, answers: ClassAnswers) -> Scorer:
+    """The F1 score of each class, averaged over the classes that are there or are answered."""
+    import numpy as np
+
+    hits, count = answers.place == target, len(answers.classes)
+
+    def score(weights: Floats) -> float:
+        either = np.bincount(target, weights, minlength=count) + np.bincount(answers.place, weights, minlength=count)
+        found = np.bincount(target[hits], weights[hits], minlength=count)
+        return float((2 * found[either > 0] / either[either > 0]).mean())
+
+    return score
+
+
+def _class_log_loss(target: Ints, answers: ClassAnswers) -> Scorer:
+    import numpy as np
+
+    least = np.finfo(np.float64).eps
+    return _mean(-np.log(np.clip(answers.probabilities[np.arange(len(target)), target], least, 1)))
+
+
+# --- of a regression --------------------------------------------------------------------------------------------------
+
+
+def _rmse(target: Floats, answers: ValueAnswers) -> Scorer:
+    squared = _mean((answers.value - target) ** 2)
+    return lambda weights: float(squared(weights) ** 0.5)
+
+
+def _mae(target: Floats, answers: ValueAnswers) -> Scorer:
+    return _mean(abs(answers.value - target))
+
+
+def _r2(target: Floats, answers: ValueAnswers) -> Scorer:
+    """The share of the target's variance that the answers explain."""
+    import numpy as np
+
+    squares = (answers.value - target) ** 2
+
+    def score(weights: Floats) -> float:
+        around = (target - np.average(target, weights=weights)) ** 2
+        spread = float((around * weights).sum())
+        return 1 - float((squares * weights).sum()) / spread if spread else float("nan")
+
+    return score
+
+
+METRICS: Final[dict[str, dict[str, Callable[[Any, Any], Scorer]]]] = {
+    "binary": {
+        "auc": _auc,
+        "accuracy": _accuracy,
+        "average_precision": _average_precision,
+        "log_loss": _log_loss,
+        "brier": _brier,
+    },
+    "multiclass": {
+        "accuracy": _class_accuracy,
+        "balanced_accuracy": _balanced_accuracy,
+        "macro_f1": _macro_f1,
+        "log_loss": _class_log_loss,
+    },
+    "regression": {"rmse": _rmse, "mae": _mae, "r2": _r2},
 }
-HIGHER_IS_BETTER: Final = frozenset({"auc", "accuracy", "average_precision"})
+"""Task -> metric -> its first stage."""
+HIGHER_IS_BETTER: Final = frozenset({"auc", "accuracy", "average_precision", "balanced_accuracy", "macro_f1", "r2"})

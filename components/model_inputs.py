@@ -1,7 +1,8 @@
 """The one rule for what a model sees, the same when it learns, when it is checked and when it serves.
 
 A `string` column is text, and a missing one is the empty string. A `double` or a `bigint` is a 32-bit float, and a
-missing one is NaN. Served, that is a BYTES and an FP32 tensor of shape `[rows, 1]`.
+missing one is NaN. A `double[N]` is an array of N such floats (an image, say), and a missing one is N times NaN.
+Served, that is a BYTES and an FP32 tensor of shape `[rows, 1]`, and an FP32 tensor of shape `[rows, N]`.
 """
 
 from __future__ import annotations
@@ -9,36 +10,87 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from components.answers import answer_names, matrix
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
     import pyarrow as pa
 
-TYPES = ("string", "double", "bigint")
+TYPES = ("string", "double", "bigint", "double[N]")
 """The types of `Prepared.features`."""
 
-RESERVED = frozenset({"features", "scores", "probability", "label"})
-"""Names of the tensors between and behind the three graphs, which no input may have."""
+BETWEEN = frozenset({"features", "scores"})
+"""Names of the tensors between the three graphs, which no input may have; nor may it have one of the answer's."""
+
+
+def reserved(task: str) -> frozenset[str]:
+    """Names that no input of a task may have."""
+    return BETWEEN | set(answer_names(task))
+
+
+def width(kind: str) -> int:
+    """The columns of a feature's tensor."""
+    return int(kind[len("double[") : -1]) if kind.endswith("]") else 1
+
+
+def is_array(kind: str) -> bool:
+    """Whether a feature of this type is an array of numbers."""
+    return kind.endswith("]")
 
 
 def to_frame(table: pa.Table, features: Mapping[str, str]) -> pd.DataFrame:
-    """`table` as a frame whose feature columns follow the rule; other columns stay as they are."""
+    """`table` as a frame whose feature columns follow the rule; other columns stay as they are.
+
+    An array is a NumPy array in a column of objects.
+    """
     import pandas as pd
 
     others = table.drop_columns(list(features)).to_pandas(date_as_object=False)
-    inputs = pd.DataFrame({name: _column(table[name], kind) for name, kind in features.items()}, index=others.index)
-    frame: pd.DataFrame = pd.concat([others, inputs], axis=1)[table.column_names]
+    columns = {name: _column(table[name], kind) for name, kind in features.items()}
+    columns = {name: _objects(array) if array.ndim == 2 else array for name, array in columns.items()}
+    frame: pd.DataFrame = pd.concat([others, pd.DataFrame(columns, index=others.index)], axis=1)[table.column_names]
     return frame
 
 
 def to_tensors(table: pa.Table, features: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
-    """The feature columns of `table` as arrays `[rows, 1]`: `object` with `str`, or `float32`."""
-    return {name: _column(table[name], kind).reshape(-1, 1) for name, kind in features.items()}
+    """The feature columns of `table` as arrays `[rows, width]`: `object` with `str`, or `float32`."""
+    return {name: _column(table[name], kind).reshape(-1, width(kind)) for name, kind in features.items()}
 
 
 def frame_to_tensors(frame: pd.DataFrame, features: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """What `to_tensors` yields, from a frame that `to_frame` made."""
-    return {name: frame[name].to_numpy().reshape(-1, 1) for name in features}
+    return {name: _tensor(frame[name].to_numpy()) for name in features}
+
+
+def tensors_to_inputs(tensors: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame | npt.NDArray[Any]:
+    """What a model of scikit-learn's kind is fitted on: a frame of columns, or the matrix of the one array."""
+    import pandas as pd
+
+    if len(tensors) == 1:
+        (array,) = tensors.values()
+        if array.shape[1] > 1:
+            return array
+    return pd.DataFrame(
+        {name: array[:, 0] if array.shape[1] == 1 else _objects(array) for name, array in tensors.items()}
+    )
+
+
+def _tensor(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    import numpy as np
+
+    if column.dtype == np.object_ and len(column) and isinstance(column[0], np.ndarray):
+        return np.stack(list(column))
+    return column.reshape(-1, 1)
+
+
+def _objects(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`[rows, width]` as one object a row."""
+    import numpy as np
+
+    column = np.empty(len(rows), dtype=np.object_)
+    column[:] = list(rows)
+    return column
 
 
 def column_tensor(values: Sequence[Any], kind: str) -> npt.NDArray[Any]:
@@ -47,8 +99,11 @@ def column_tensor(values: Sequence[Any], kind: str) -> npt.NDArray[Any]:
 
     if kind == "string":
         return np.array([["" if value is None else value] for value in values], dtype=np.object_).reshape(-1, 1)
+    if is_array(kind):
+        rows = [[None] * width(kind) if value is None else value for value in values]
+        values = [number for row in rows for number in row]
     numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    return numbers.astype(np.float32).reshape(-1, 1)
+    return numbers.astype(np.float32).reshape(-1, width(kind))
 
 
 def _column(column: pa.ChunkedArray, kind: str) -> npt.NDArray[Any]:
@@ -60,6 +115,8 @@ def _column(column: pa.ChunkedArray, kind: str) -> npt.NDArray[Any]:
     if kind == "string":
         coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()  # makes each distinct text once
         values = coded.dictionary.to_numpy(zero_copy_only=False)[coded.indices.to_numpy()]
+    elif is_array(kind):
+        values = matrix(column).astype(np.float32)
     else:  # by way of float64, since Arrow refuses to round a bigint that float32 cannot hold
         values = pc.cast(column, pa.float64()).to_numpy().astype(np.float32)
     return values

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from components.adapters.triton_config import MAX_ROWS
+from components.answers import LABEL, NUMBERS
 from components.errors import ConfigError, NotFoundError, UnavailableError
-from components.model_inputs import column_tensor
-from components.records import Record, Release
+from components.model_inputs import column_tensor, is_array, width
+from components.records import Prepared, Record, Release
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,13 +30,29 @@ _ACCEPTED: Final = {
 
 
 class Answer(Record):
-    """What the model says of one row: the probability of 1, and the label."""
+    """What the model of a binary task says of one row: the probability of 1, and the label."""
 
     probability: float
     label: int
 
 
-def predict(workspace: Workspace, release: Release, rows: Sequence[Row]) -> list[Answer]:
+class ClassAnswer(Record):
+    """What the model of a multiclass task says of one row: the label, and the probability of each class."""
+
+    label: int | str
+    probabilities: dict[str, float]
+
+
+class ValueAnswer(Record):
+    """What a regression says of one row."""
+
+    value: float
+
+
+AnyAnswer = Answer | ClassAnswer | ValueAnswer
+
+
+def predict(workspace: Workspace, release: Release, rows: Sequence[Row]) -> list[AnyAnswer]:
     """Ask the bundle of `release`; one that the server does not answer with is loaded first.
 
     Raises:
@@ -43,10 +60,25 @@ def predict(workspace: Workspace, release: Release, rows: Sequence[Row]) -> list
         UnavailableError: the server is down.
     """
     return [
-        Answer(probability=float(probability), label=int(label))
+        answer
         for answers in _ask(workspace, release, tensors_of(rows, release))
-        for probability, label in zip(answers["probability"].ravel(), answers["label"].ravel(), strict=True)
+        for answer in _read(answers, release.prepared)
     ]
+
+
+def _read(answers: Mapping[str, Tensor], prepared: Prepared) -> Iterator[AnyAnswer]:
+    numbers = answers[NUMBERS[prepared.task]]
+    if prepared.task == "regression":
+        yield from (ValueAnswer(value=value) for value in numbers.ravel().tolist())
+        return
+    labels = answers[LABEL].ravel().tolist()
+    if prepared.task == "binary":
+        for probability, label in zip(numbers.ravel().tolist(), labels, strict=True):
+            yield Answer(probability=probability, label=label)
+        return
+    names = [str(one) for one in prepared.classes]
+    for row, label in zip(numbers.tolist(), labels, strict=True):
+        yield ClassAnswer(label=label, probabilities=dict(zip(names, row, strict=True)))
 
 
 def _ask(workspace: Workspace, release: Release, tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
@@ -89,15 +121,26 @@ def _check_columns(number: int, row: Row, known: set[str], features: Mapping[str
             raise ConfigError(
                 f"row {number}: column {name!r} is missing",
                 accepted=accepted,
-                next_step=f'give "{name}": {_ACCEPTED[kind]}',
+                next_step=f'give "{name}": {_accepted(kind)}',
             )
+
+
+def _accepted(kind: str) -> str:
+    return f"a list of {width(kind)} numbers, or null" if is_array(kind) else _ACCEPTED[kind]
 
 
 def _value(number: int, name: str, kind: str, value: object) -> object:
     """`value`, if it is of the type; null and NaN both stand for a missing one."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if kind == "string":
+    if is_array(kind):
+        fits = isinstance(value, list | tuple) and len(value) == width(kind)
+        if fits:
+            return [
+                _value(number, f"{name}[{place}]", "double", one)
+                for place, one in enumerate(cast("list[object]", value))
+            ]
+    elif kind == "string":
         fits = isinstance(value, str)
     elif isinstance(value, bool) or not isinstance(value, int | float):
         fits = False
@@ -105,5 +148,5 @@ def _value(number: int, name: str, kind: str, value: object) -> object:
         whole = -(2**63) <= value < 2**63 and value == math.floor(value)
         fits = whole or (kind == "double" and isinstance(value, float) and math.isfinite(value))
     if not fits:
-        raise ConfigError(f"row {number}: {name!r} is {value!r}", accepted=_ACCEPTED[kind])
+        raise ConfigError(f"row {number}: {name!r} is {value!r}", accepted=_accepted(kind))
     return value

@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from components.answers import list_column
 from components.errors import ConfigError, GateError
-from components.model_inputs import RESERVED
+from components.model_inputs import is_array, reserved, width
 from components.project import Features, RandomSplit, TimeSplit
 from components.records import Commit, Prepared, Split
 from components.reference import reference_profile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 SQL = "features.sql"
 SIDES = ("train", "valid", "test")
+MOST_CLASSES = 1000
+"""A target of more is a key or a number."""
 
 
 def prepare(
@@ -48,8 +51,9 @@ def prepare(
     examples = _examples(workspace.profile.sql, tables, features, by)
     inputs = _input_types(examples, features, by)
     examples = _checked(_cast(examples, inputs, features), inputs, features)
+    classes = _classes(examples, features)
     sides = _by_time(examples, split) if isinstance(split, TimeSplit) else _by_hash(examples, split, seed)
-    _check_sides(sides, features.target)
+    _check_sides(sides, features, classes)
     with workspace.output() as out:
         _write(sides, inputs, out.folder)
         files = out.publish()
@@ -57,7 +61,7 @@ def prepare(
         side: Split(
             file=files[f"{side}.parquet"],
             rows=table.num_rows,
-            positives=_count(table[features.target]) / table.num_rows,
+            **_summary(table[features.target], features.task),
         )
         for side, table in sides.items()
     }
@@ -71,6 +75,8 @@ def prepare(
         valid=made["valid"],
         test=made["test"],
         reference=files["reference.json"],
+        task=features.task,
+        classes=classes,
     )
 
 
@@ -110,12 +116,14 @@ def _examples(url: str, tables: Mapping[str, list[Path]], features: Features, by
 def _input_types(examples: pa.Table, features: Features, by: str) -> dict[str, str]:
     """Each input column and its type: every column that has no other role."""
     others = {features.row, features.target, by, *features.exclude}
-    inputs = {field.name: _input_type(field) for field in examples.schema if field.name not in others}
-    taken = sorted(RESERVED & set(inputs))
+    inputs = {
+        field.name: _input_type(field, examples[field.name]) for field in examples.schema if field.name not in others
+    }
+    taken = sorted(reserved(features.task) & set(inputs))
     if taken:
         raise ConfigError(
             f"{SQL}: an input cannot be called {taken[0]!r}",
-            accepted="a name other than " + ", ".join(sorted(RESERVED)),
+            accepted="a name other than " + ", ".join(sorted(reserved(features.task))),
             next_step="rename it with `as`, or list it under `exclude`",
         )
     if not inputs:
@@ -123,9 +131,11 @@ def _input_types(examples: pa.Table, features: Features, by: str) -> dict[str, s
     return inputs
 
 
-def _input_type(field: pa.Field) -> str:
+def _input_type(field: pa.Field, column: pa.ChunkedArray) -> str:
     import pyarrow.types as kinds
 
+    if kinds.is_list(field.type) or kinds.is_large_list(field.type) or kinds.is_fixed_size_list(field.type):
+        return _array_type(field, column)
     if kinds.is_string(field.type) or kinds.is_large_string(field.type):
         return "string"
     if kinds.is_integer(field.type):
@@ -141,27 +151,75 @@ def _input_type(field: pa.Field) -> str:
     }
     known = next((text for name, text in advice.items() if str(field.type).startswith(name)), "cast it")
     raise ConfigError(
-        f"{SQL}: input {field.name!r} is {field.type}", accepted="string, double, bigint", next_step=known
+        f"{SQL}: input {field.name!r} is {field.type}",
+        accepted="string, double, bigint, or an array of numbers",
+        next_step=known,
     )
+
+
+def _array_type(field: pa.Field, column: pa.ChunkedArray) -> str:
+    """`double[N]`, if every array has N numbers.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.types as kinds
+
+    kind = field.type.value_type
+    lengths = pc.list_value_length(column)
+    shortest, longest = pc.min_max(lengths).values() if len(column) > column.null_count else (None, None)
+    if not (kinds.is_integer(kind) or kinds.is_floating(kind)) or shortest != longest or not shortest:
+        raise ConfigError(
+            f"{SQL}: input {field.name!r} is {field.type}, of {shortest} to {longest} items",
+            accepted="arrays of numbers, all of one length",
+            next_step="pad or cut them there, and cast them: such as pixels::double[64]",
+        )
+    return f"double[{shortest}]"
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
 
 def _cast(examples: pa.Table, inputs: Mapping[str, str], features: Features) -> pa.Table:
-    """Every input in its type, the target as 0 and 1."""
+    """Every input in its type, the target in its task's: 0 and 1, a whole number or a text, a number."""
     import pyarrow as pa
+    import pyarrow.types as kinds
 
     arrow = {"string": pa.string(), "double": pa.float64(), "bigint": pa.int64()}
-    wanted = {**{name: arrow[kind] for name, kind in inputs.items()}, features.target: pa.int64()}
+    wanted = {name: arrow[kind] for name, kind in inputs.items() if not is_array(kind)}
+    given = examples.schema.field(features.target).type
+    texts = features.task == "multiclass" and (kinds.is_string(given) or kinds.is_large_string(given))
+    target = pa.string() if texts else pa.float64() if features.task == "regression" else pa.int64()
+    wanted[features.target] = target
+    for name, kind in inputs.items():
+        if is_array(kind):
+            column = examples.column_names.index(name)
+            examples = examples.set_column(column, name, _numbers(examples[name], width(kind)))
     try:
         return examples.cast(
             pa.schema([pa.field(field.name, wanted.get(field.name, field.type)) for field in examples.schema])
         )
     except pa.ArrowInvalid as error:
+        accepted = {"binary": "a target of 0 and 1", "multiclass": "a target of whole numbers or texts"}
         raise GateError(
-            f"{SQL}: {error}", accepted="whole numbers of 64 bits, and a target of 0 and 1", next_step=f"cast in {SQL}"
+            f"{SQL}: {error}",
+            accepted=f"whole numbers of 64 bits, and {accepted.get(features.task, 'a target of numbers')}",
+            next_step=f"cast in {SQL}",
         ) from error
+
+
+def _numbers(column: pa.ChunkedArray, length: int) -> pa.FixedSizeListArray:
+    """Arrays of one length as such; a missing one, or a missing number in one, is NaN."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = np.full((len(column), length), np.nan)
+    there = pc.is_valid(column).to_numpy()
+    flat = pc.cast(pc.list_flatten(column.drop_null()), pa.float64())
+    rows[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, length)
+    return list_column(rows)
 
 
 def _checked(examples: pa.Table, inputs: Mapping[str, str], features: Features) -> pa.Table:
@@ -181,12 +239,10 @@ def _checked(examples: pa.Table, inputs: Mapping[str, str], features: Features) 
                 accepted="a value in every row",
                 next_step=f"leave those rows out in {SQL}",
             )
-    target = examples[features.target]
-    strays = _count(pc.invert(pc.or_(pc.equal(target, 0), pc.equal(target, 1))))
-    if strays:
-        raise GateError(f"{SQL}: {features.target!r} is neither 0 nor 1 in {strays} rows", accepted="0 or 1")
+    _check_target(examples[features.target], features)
     for name, kind in inputs.items():
-        infinite = _count(pc.is_inf(examples[name])) if kind == "double" else 0
+        numbers = pc.list_flatten(examples[name]) if is_array(kind) else examples[name]
+        infinite = _count(pc.is_inf(numbers)) if kind not in {"string", "bigint"} else 0
         if infinite:
             raise GateError(f"{SQL}: {name!r} is infinite in {infinite} rows", accepted="finite numbers, or null")
     examples = examples.sort_by(features.row).combine_chunks()
@@ -200,6 +256,53 @@ def _checked(examples: pa.Table, inputs: Mapping[str, str], features: Features) 
             next_step="look at the joins: does the right side have one row a key?",
         )
     return examples
+
+
+def _check_target(target: pa.ChunkedArray, features: Features) -> None:
+    import pyarrow.compute as pc
+
+    if features.task == "binary":
+        strays = _count(pc.invert(pc.or_(pc.equal(target, 0), pc.equal(target, 1))))
+        if strays:
+            raise GateError(f"{SQL}: {features.target!r} is neither 0 nor 1 in {strays} rows", accepted="0 or 1")
+    elif features.task == "regression":
+        strays = _count(pc.invert(pc.is_finite(target)))
+        if strays:
+            raise GateError(f"{SQL}: {features.target!r} is not finite in {strays} rows", accepted="finite numbers")
+
+
+def _classes(examples: pa.Table, features: Features) -> tuple[int | str, ...]:
+    """What the target may be, in ascending order.
+
+    Raises:
+        GateError: that is one class, or so many that it is none.
+    """
+    import pyarrow.compute as pc
+
+    if features.task == "binary":
+        return (0, 1)
+    if features.task == "regression":
+        return ()
+    found: list[int | str] = sorted(pc.unique(examples[features.target]).to_pylist())
+    if not 2 <= len(found) <= MOST_CLASSES:
+        raise GateError(
+            f"{SQL}: {features.target!r} has {len(found)} classes",
+            accepted=f"2 to {MOST_CLASSES:,}",
+            next_step="gather the rare ones in one there, or make it a regression",
+        )
+    return tuple(found)
+
+
+def _summary(target: pa.ChunkedArray, task: str) -> dict[str, Any]:
+    """What a split says of its target."""
+    import pyarrow.compute as pc
+
+    if task == "binary":
+        return {"positives": _count(target) / len(target)}
+    if task == "regression":
+        return {"mean": float(pc.mean(target).as_py())}
+    counted = {str(one["values"]): one["counts"] for one in pc.value_counts(target).to_pylist()}
+    return {"classes": dict(sorted(counted.items()))}
 
 
 def _by_time(examples: pa.Table, split: TimeSplit) -> dict[str, pa.Table]:
@@ -261,19 +364,30 @@ def _place(key: object, seed: int) -> float:
     return int.from_bytes(hashlib.md5(f"{seed}:{key}".encode(), usedforsecurity=False).digest()[:8]) / 2**64
 
 
-def _check_sides(sides: Mapping[str, pa.Table], target: str) -> None:
+def _check_sides(sides: Mapping[str, pa.Table], features: Features, classes: tuple[int | str, ...]) -> None:
+    import pyarrow.compute as pc
+
+    target = features.target
     counts = ", ".join(f"{side} {table.num_rows}" for side, table in sides.items())
     for side, table in sides.items():
-        positives = _count(table[target])
         if table.num_rows == 0:
             raise GateError(
                 f"the split leaves {side} empty ({counts} rows)", next_step="correct `split` in project.yaml"
             )
-        if positives in (0, table.num_rows):
+        if features.task == "regression":
+            continue
+        found = pc.unique(table[target]).to_pylist()
+        if len(found) == 1:
             raise GateError(
-                f"{target!r} is {int(positives > 0)} in all {table.num_rows} rows of {side}",
-                accepted="both classes in train, valid and test",
+                f"{target!r} is {found[0]} in all {table.num_rows} rows of {side}",
+                accepted="both classes in train, valid and test" if features.task == "binary" else "several classes",
                 next_step="correct `split` in project.yaml, or bring more data",
+            )
+        if side == "train" and len(found) < len(classes):
+            raise GateError(
+                f"{target!r} is never {next(one for one in classes if one not in found)} in the rows of train",
+                accepted="every class in train",
+                next_step=f"correct `split` in project.yaml, or gather rare classes in one in {SQL}",
             )
 
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 from components.adapters.store_rules import MAIN, check_new_ref
+from components.answers import Task
 from components.errors import ConfigError
+from components.metrics import METRICS
 from components.records import INCIDENTAL, Scalar
 from components.schedule import Schedule
 from components.settings import Name, Settings
@@ -40,6 +42,9 @@ class Table(Settings):
     """Default: from the file's name."""
     columns: dict[str, str] = {}
     """Column -> DuckDB type, for columns whose type must not be guessed."""
+    header: bool = True
+    """False: the first line of a CSV file is data, and its columns are `column0`, `column1`, ... (as many digits as the
+    last one takes)."""
     null: str = ""
     """The text that stands for a missing value in CSV, beside an empty field."""
     partition: str | None = None
@@ -71,11 +76,12 @@ class RandomSplit(Settings):
 
 
 class Features(Settings):
-    """`features.sql` yields one row an example: its unique key, the target (0 or 1), the split's column, inputs."""
+    """`features.sql` yields one row an example: its unique key, the target, the split's column, inputs."""
 
     sql: str
     row: str
     target: str
+    task: Task = "binary"
     exclude: tuple[str, ...] = ()
     """Columns that are kept (for slices, say) and not fed to the model."""
 
@@ -128,9 +134,24 @@ class Search(Settings):
 
 
 class Evaluate(Settings):
-    """When a candidate may serve. Metrics: `auc`, `accuracy`, `average_precision`, `log_loss`, `brier`."""
+    """When a candidate may serve. Its metrics are those of the project's task.
 
-    metric: Literal["auc", "accuracy", "average_precision", "log_loss", "brier"] = "auc"
+    binary: `auc`, `accuracy`, `average_precision`, `log_loss`, `brier`; multiclass: `accuracy`, `balanced_accuracy`,
+    `macro_f1`, `log_loss`; regression: `rmse`, `mae`, `r2`.
+    """
+
+    metric: Literal[
+        "auc",
+        "accuracy",
+        "average_precision",
+        "balanced_accuracy",
+        "brier",
+        "log_loss",
+        "macro_f1",
+        "mae",
+        "r2",
+        "rmse",
+    ] = "auc"
     thresholds: dict[str, float] = {}
     """Metric -> the worst value accepted on the test split."""
     slices: tuple[str, ...] = ()
@@ -150,7 +171,7 @@ class Serve(Settings):
     golden: PositiveInt = Field(default=256, le=10_000)
     """Golden requests, drawn from the test split."""
     tolerance: PositiveFloat = 1e-5
-    """Largest absolute difference of a probability from the notebook's own."""
+    """Largest absolute difference of a probability from the notebook's own; of a value above 1, its share."""
     p99_ms: PositiveFloat = 50.0
     """Budget for one-row requests, milliseconds."""
 
@@ -202,7 +223,9 @@ class ProjectFile(Settings):
     row: str
     """The column that names an example."""
     target: str
-    """The column to predict, 0 or 1."""
+    """The column to predict."""
+    task: Task = "binary"
+    """What the target is: 0 or 1; one of several whole numbers or texts; a number."""
     exclude: tuple[str, ...] = ()
     split: Annotated[TimeSplit | RandomSplit, Field(discriminator="by")]
     notebook: str
@@ -214,6 +237,14 @@ class ProjectFile(Settings):
     placement: dict[Name, Name] = {}
     """Step -> the pool that it is to run on. A profile without that pool runs the step like any other."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _measures_its_task(self) -> ProjectFile:
+        known = METRICS[self.task]
+        for name in (self.evaluate.metric, *self.evaluate.thresholds):
+            if name not in known:
+                raise ValueError(f"{', '.join(known)} as metrics of task {self.task}, not {name}")
+        return self
 
 
 class Expectation(Settings):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from components.answers import LABEL, NUMBERS, answer_names, matrix
 from components.errors import GateError
 from components.golden import features_of
 from components.model_inputs import to_tensors
@@ -14,6 +16,7 @@ from components.serving import bring_up, take_down
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -44,8 +47,8 @@ def qualify(profile: str, bundle: Bundle, serve: Serve) -> Qualification:
     with workspace.lock(f"serve-{bundle.model.rsplit('-', 1)[0]}"):
         fresh = bring_up(workspace, bundle)
         try:
-            difference = _replay(server, bundle.model, golden, serve.tolerance)
-            p50, p99 = _measure(server, bundle.model, golden, serve.p99_ms)
+            difference = _replay(server, bundle, golden, serve.tolerance)
+            p50, p99 = _measure(server, bundle, golden, serve.p99_ms)
         except GateError:
             if fresh:
                 take_down(server, bundle.model)
@@ -62,17 +65,18 @@ def qualify(profile: str, bundle: Bundle, serve: Serve) -> Qualification:
     )
 
 
-def _replay(server: ModelServer, model: str, golden: pa.Table, tolerance: float) -> float:
+def _replay(server: ModelServer, bundle: Bundle, golden: pa.Table, tolerance: float) -> float:
     """The largest difference from the notebook's own answers, in one batch and row by row."""
     import numpy as np
 
-    inputs = to_tensors(golden, features_of(golden))
+    model, task = bundle.model, bundle.task
+    inputs = to_tensors(golden, features_of(golden, task))
     batch = server.infer(model, inputs)
     single = [server.infer(model, row) for row in _rows(inputs)]
-    rows = {name: np.concatenate([answer[name] for answer in single]) for name in ("probability", "label")}
+    rows = {name: np.concatenate([answer[name] for answer in single]) for name in answer_names(task)}
     return max(
-        _compare(f"{model}, in one batch", batch, golden, tolerance),
-        _compare(f"{model}, row by row", rows, golden, tolerance),
+        _compare(f"{model}, in one batch", batch, golden, task, tolerance),
+        _compare(f"{model}, row by row", rows, golden, task, tolerance),
     )
 
 
@@ -81,45 +85,78 @@ def _rows(inputs: dict[str, npt.NDArray[Any]]) -> list[dict[str, npt.NDArray[Any
     return [{name: array[row : row + 1] for name, array in inputs.items()} for row in range(count)]
 
 
-def _compare(what: str, answers: dict[str, npt.NDArray[Any]], golden: pa.Table, tolerance: float) -> float:
+def _compare(what: str, answers: dict[str, npt.NDArray[Any]], golden: pa.Table, task: str, tolerance: float) -> float:
     import numpy as np
 
-    expected = golden["probability"].to_numpy()
-    given = answers["probability"].ravel().astype(np.float64)
-    labels = golden["label"].to_numpy() != answers["label"].ravel()
-    difference = np.abs(given - expected)
-    for unfit, who in ((np.isnan(expected), "the notebook's own answer"), (np.isnan(given), "the answer")):
+    expected = matrix(golden[NUMBERS[task]]).astype(np.float64)
+    given = matrix(answers[NUMBERS[task]]).astype(np.float64)
+    if given.shape != expected.shape:
+        raise GateError(
+            f"{what}: {NUMBERS[task]} is {list(given.shape)}, the notebook's is {list(expected.shape)}",
+            next_step="look at how the notebook converts the model",
+        )
+    for values, who in ((expected, "the notebook's own answer"), (given, "the answer")):
+        unfit = np.asarray(np.isnan(values).any(axis=1))
         if unfit.any():
             raise GateError(
                 f"{what}: {who} is NaN in {unfit.sum()} of {len(unfit)} golden rows",
-                accepted="a probability in every row",
+                accepted="a number in every row" if task == "regression" else "a probability in every row",
                 next_step="look at how the notebook deals with missing values",
-                details=_table(golden, given, unfit),
+                details=_table(golden, given, unfit, task),
             )
-    beyond = difference > tolerance
+    difference = np.abs(given - expected)
+    if task == "regression":  # of large values, 32 bits hold a share
+        difference /= np.maximum(1, np.abs(expected))
+    beyond = np.asarray((difference > tolerance).any(axis=1))
+    labels = _other_labels(answers, golden, expected, task, tolerance)
     if beyond.any() or labels.any():
         raise GateError(
             f"{what}: {beyond.sum()} of {len(beyond)} golden answers differ from the notebook's, by up to "
             f"{difference.max():.3g}, and {labels.sum()} labels",
             accepted=f"differences up to {tolerance:g} (serve.tolerance), and no other label",
             next_step="see which columns the rows below share; look at how the notebook converts the model",
-            details=_table(golden, given, beyond | labels),
+            details=_table(golden, given, beyond | labels, task),
         )
     return float(difference.max())
 
 
-def _table(golden: pa.Table, given: npt.NDArray[Any], chosen: npt.NDArray[Any]) -> str:
+def _other_labels(
+    answers: dict[str, npt.NDArray[Any]],
+    golden: pa.Table,
+    expected: npt.NDArray[np.float64],
+    task: str,
+    tolerance: float,
+) -> npt.NDArray[np.bool_]:
+    """The rows with another label; of classes that are equally probable within the tolerance, either will do."""
+    import numpy as np
+
+    if task == "regression":
+        return np.zeros(len(expected), dtype=np.bool_)
+    others = np.asarray(golden[LABEL].to_pylist()) != answers[LABEL].ravel()
+    if task == "multiclass":
+        first, second = np.sort(expected, axis=1)[:, :-3:-1].T
+        others &= first - second > 2 * tolerance
+    return np.asarray(others, dtype=np.bool_)
+
+
+def _table(golden: pa.Table, given: npt.NDArray[Any], chosen: npt.NDArray[Any], task: str) -> str:
     """The first of the chosen rows: what was asked, what the notebook said, what came back."""
     lines = []
     for index in chosen.nonzero()[0][:SHOWN]:
         row = golden.slice(int(index), 1).to_pylist()[0]
+        said = row[NUMBERS[task]]
         lines.append(
-            f"golden row {index}: answered {given[index]:.6g}, the notebook said {row['probability']:.6g}: {row}"
+            f"golden row {index}: answered {_shown(given[index])}, the notebook said "
+            f"{_shown(said if isinstance(said, list) else [said])}: {row}"
         )
     return "\n".join(lines)
 
 
-def _measure(server: ModelServer, model: str, golden: pa.Table, budget_ms: float) -> tuple[float, float]:
+def _shown(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{number:.6g}" for number in numbers)
+
+
+def _measure(server: ModelServer, bundle: Bundle, golden: pa.Table, budget_ms: float) -> tuple[float, float]:
     """p50 and p99 of one-row requests, milliseconds, of the best attempt; `_replay` has warmed the model up.
 
     Raises:
@@ -127,7 +164,7 @@ def _measure(server: ModelServer, model: str, golden: pa.Table, budget_ms: float
     """
     import numpy as np
 
-    rows = _rows(to_tensors(golden, features_of(golden)))
+    model, rows = bundle.model, _rows(to_tensors(golden, features_of(golden, bundle.task)))
     best = (np.inf, np.inf)
     for _ in range(ATTEMPTS):
         times = []

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from components.answers import Task
+
 Scalar: TypeAlias = str | int | float | bool | None
 
 
@@ -110,16 +112,36 @@ class Validation(Record):
     """Rows that broke an expectation of severity `warning`, with its name, Parquet."""
 
 
+SUMMARY: Final = {
+    "binary": "share of positives",
+    "multiclass": "share of the largest class",
+    "regression": "mean",
+}
+"""Task -> what `Split.summary` is."""
+
+
 class Split(Record):
-    """One of train, valid, test: a Parquet file, its rows, and the share of positives among them (0..1)."""
+    """One of train, valid, test: a Parquet file, its rows, and what is to be predicted there."""
 
     file: Artifact
     rows: int
-    positives: float
+    positives: float | None = None
+    """Of a binary task: the share of 1 (0..1)."""
+    classes: dict[str, int] = {}
+    """Of a multiclass task: class -> rows."""
+    mean: float | None = None
+    """Of a regression: the target's mean."""
+
+    @property
+    def summary(self) -> float:
+        """The target in one number; `SUMMARY` says which."""
+        if self.classes:
+            return max(self.classes.values()) / self.rows
+        return (self.positives if self.mean is None else self.mean) or 0.0
 
 
 class Prepared(Record):
-    """Model-ready data. `features` maps each input column to its type: `string`, `double` or `bigint`."""
+    """Model-ready data. `features` maps each input column to its type: `string`, `double`, `bigint`, `double[N]`."""
 
     tree: str
     commit: Place
@@ -132,6 +154,9 @@ class Prepared(Record):
     test: Split
     reference: Artifact
     """Reference profile of the training rows for drift: JSON, one histogram a column."""
+    task: Task = "binary"
+    classes: tuple[int | str, ...] = (0, 1)
+    """What the target may be, in the order of the answer's probabilities; none in a regression."""
 
 
 class Parameters(Record):
@@ -156,7 +181,7 @@ class Trial(Record):
     """Measured on the valid split."""
     graphs: Graphs
     predictions: Artifact
-    """The framework's own answers on the test split: Parquet with `row`, `target`, `probability`, `label`."""
+    """The framework's own answers on the test split: Parquet with `row`, `target` and the task's answer."""
     run_id: Place
     """MLflow's run."""
     notebook: Annotated[Artifact, INCIDENTAL]
@@ -231,9 +256,10 @@ class Bundle(Record):
     files: dict[str, Artifact]
     """Path inside the model repository -> file."""
     golden: Artifact
-    """Golden requests and the notebook's own answers: Parquet, inputs plus `probability` and `label`."""
-    example: dict[str, Scalar]
+    """Golden requests and the notebook's own answers: Parquet, the inputs and the task's answer."""
+    example: dict[str, Scalar | tuple[float | None, ...]]
     """A golden request to try the bundle with: every input, None where it is missing."""
+    task: Task = "binary"
 
 
 class Qualification(Record):

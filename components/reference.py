@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from components.model_inputs import is_array
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -27,10 +29,12 @@ def reference_profile(train: pa.Table, inputs: Mapping[str, str]) -> dict[str, A
 
     Args:
         train: the training rows.
-        inputs: input column -> `string`, `double` or `bigint`.
+        inputs: input column -> `string`, `double`, `bigint` or `double[N]`.
     """
-    profile = {"string": _texts, "double": _numbers, "bigint": _numbers}
-    columns = {name: {"type": kind, **profile[kind](train[name])} for name, kind in inputs.items()}
+    columns = {
+        name: {"type": kind, **(_texts(train[name]) if kind == "string" else _numbers(_flat(train[name], kind)))}
+        for name, kind in inputs.items()
+    }
     return {"rows": train.num_rows, "columns": columns}
 
 
@@ -39,6 +43,13 @@ def _texts(column: pa.ChunkedArray) -> dict[str, Any]:
     counted = [(found["values"], found["counts"]) for found in present.value_counts().to_pylist()]
     top = dict(sorted(counted, key=lambda item: (-item[1], item[0]))[:TOP])
     return {"counts": top, "other": len(present) - sum(top.values()), "missing": column.null_count}
+
+
+def _flat(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+    """An array's numbers are one histogram: a pixel alone says little."""
+    import pyarrow.compute as pc
+
+    return pc.list_flatten(column) if is_array(kind) else column
 
 
 def _numbers(column: pa.ChunkedArray) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _answers(workspace: Workspace, bundle: Bundle) -> bool:
 
     golden = pq.read_table(workspace.artifacts.local(bundle.golden)).slice(0, 1)
     try:
-        workspace.server.infer(bundle.model, to_tensors(golden, features_of(golden)))
+        workspace.server.infer(bundle.model, to_tensors(golden, features_of(golden, bundle.task)))
     except (GateError, UnavailableError):
         return False
     return True

@@ -3,7 +3,7 @@
     from components import trial
 
     t = trial.start("flights", spec)          # `spec` is injected by the train step; "" in JupyterLab
-    pre.fit(t.train[t.features])
+    pre.fit(t.inputs(t.train))
     t.metric("log_loss", 0.43, step=10)
     t.figure("roc", figure)
     t.save(pre=pre, model=model)
@@ -24,11 +24,12 @@ from components.errors import GateError, NotFoundError
 from components.records import Prepared, Record, Scalar
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
     from matplotlib.figure import Figure
 
     from components.adapters.tensorboard_log import TensorBoardLog
-    from components.metrics import Answers
+    from components.answers import AnyAnswers, Target
 
 RESULT = "metrics.json"
 PREDICTIONS = "predictions.parquet"
@@ -37,7 +38,7 @@ PLOTS = "plots"
 """Names inside `TrialSpec.folder`: a `TrialResult`, the answers on the test split, the graphs, a folder of PNGs."""
 
 TOLERANCE = 1e-5
-"""Largest absolute difference between a probability of the graphs and the framework's own."""
+"""Largest absolute difference between an answer of the graphs and the framework's own; of a value beyond 1, a share."""
 UNHEARD_OF = "\N{REPLACEMENT CHARACTER}"
 """A text that no training row has."""
 
@@ -130,6 +131,7 @@ class TrialRun:
         self.spec = spec
         self.features = list(spec.prepared.features)
         self.target = spec.prepared.target
+        self.classes = list(spec.prepared.classes)
         self.seed = spec.seed
         self._folder = Path(spec.folder)
         self._curve: list[Point] = []
@@ -177,39 +179,59 @@ class TrialRun:
         self._board.figure(name, buffer.getvalue())
         display(Image(buffer.getvalue()))  # type: ignore[no-untyped-call]  # IPython's display is untyped
 
-    def answers(self, pre: Any, model: Any, rows: pd.DataFrame, threshold: float = 0.5) -> Answers:
+    def inputs(self, rows: pd.DataFrame) -> pd.DataFrame | npt.NDArray[Any]:
+        """What a model is fitted on: the features of `rows` as a frame, or the matrix of the one array."""
+        from components.model_inputs import frame_to_tensors, tensors_to_inputs
+
+        return tensors_to_inputs(frame_to_tensors(rows, self.features))
+
+    def places(self, rows: pd.DataFrame) -> Target:
+        """The target of `rows` as numbers: 0 or 1, the place of each class in `classes`, or the value."""
+        from components.answers import numbered
+
+        prepared = self.spec.prepared
+        return numbered(rows[self.target].to_numpy(), prepared.task, prepared.classes)
+
+    def answers(self, pre: Any, model: Any, rows: pd.DataFrame, threshold: float = 0.5, post: Any = None) -> AnyAnswers:
         """The framework's own answers on `rows`."""
-        import numpy as np
+        from components.adapters.onnx_graphs import own_scores
+        from components.answers import from_scores
+        from components.model_inputs import frame_to_tensors
 
-        from components.metrics import Answers
+        scores = own_scores(pre, model, post, frame_to_tensors(rows, self.features))
+        prepared = self.spec.prepared
+        return from_scores(scores, prepared.task, prepared.classes, threshold)
 
-        probability = model.predict_proba(pre.transform(rows[self.features]))[:, 1].astype(np.float64)
-        label = probability.astype(np.float32) >= np.float32(threshold)  # as the graph `post` compares
-        return Answers(probability, label.astype(np.int64))
+    def save(self, *, pre: Any, model: Any, post: Any = None, threshold: float = 0.5) -> dict[str, float]:
+        """Keep the model as three graphs, with its metrics on valid (returned) and its answers on test.
 
-    def save(self, *, pre: Any, model: Any, threshold: float = 0.5) -> dict[str, float]:
-        """Keep the model as three ONNX graphs, with its metrics on valid (returned) and its answers on test.
+        A part is what its framework gives: a fitted object of scikit-learn, LightGBM, XGBoost, PyTorch or Keras, the
+        path of an ONNX file, a servable of `components.servables`, or several of these in a list, one after the other.
 
         Args:
-            pre: a scikit-learn transformer, fitted on `train[features]`. It has to cope with what serving brings: a
-                missing value in any column, a text that it has not seen.
-            model: a scikit-learn or LightGBM classifier, fitted on what `pre` yields.
-            threshold: the probability from which on the label is 1.
+            pre: from the inputs to features, fitted on `inputs(train)`; None where numbers go in as they are. It has to
+                cope with what serving brings: a missing value in any column, a text that it has not seen.
+            model: fitted on what `pre` yields. It answers with a probability for each of `classes`, or with a value.
+            post: from those scores to better ones, such as calibrated ones.
+            threshold: of a binary task: the probability from which on the label is 1.
 
         Raises:
-            ConfigError: the model is of a kind that is not converted.
+            ConfigError: a part is of a kind that is not converted.
             GateError: the graphs do not answer what the framework answers, on some row of valid or on a row with a gap.
         """
-        from components.adapters.onnx_graphs import write_graphs
+        from components.adapters.onnx_graphs import check_classes, write_graphs
         from components.metrics import all_metrics
 
-        pre_path, model_path, post_path = (self._folder / name for name in GRAPHS)
-        write_graphs(pre, model, threshold, self.spec.prepared.features, (pre_path, model_path, post_path))
-        valid = self.answers(pre, model, self.valid, threshold)
+        prepared = self.spec.prepared
+        task, classes = prepared.task, prepared.classes
+        check_classes(model, task, classes)
+        paths = [self._folder / name for name in GRAPHS]
+        write_graphs(pre, model, threshold, prepared.features, (paths[0], paths[1], paths[2]), task, classes, post)
+        valid = self.answers(pre, model, self.valid, threshold, post)
         self._check_parity(self.valid, valid)
-        self._check_gaps(pre, model)
-        metrics = all_metrics(self.valid[self.target].to_numpy(), valid)
-        self._write_predictions(self.answers(pre, model, self.test, threshold))
+        self._check_gaps(pre, model, post)
+        metrics = all_metrics(self.places(self.valid), valid)
+        self._write_predictions(self.answers(pre, model, self.test, threshold, post))
         self._board.hparams(self.spec.parameters, metrics)
         self._board.close()
         del self._board  # a cell that is run again opens it anew
@@ -230,19 +252,24 @@ class TrialRun:
 
         return to_frame(pq.read_table(self.spec.splits[side]), self.spec.prepared.features)
 
-    def _check_gaps(self, pre: Any, model: Any) -> None:
+    def _check_gaps(self, pre: Any, model: Any, post: Any) -> None:
         """Parity where serving is harder than the data: each input missing, each text unheard of."""
         import numpy as np
         import pandas as pd
 
+        from components.model_inputs import is_array, width
+
         kinds = self.spec.prepared.features
-        gaps = [(name, "" if kind == "string" else np.float32(np.nan)) for name, kind in kinds.items()]
+        gaps: list[tuple[str, Any]] = [
+            (name, "" if kind == "string" else np.full(width(kind), np.nan, np.float32) if is_array(kind) else np.nan)
+            for name, kind in kinds.items()
+        ]
         gaps += [(name, UNHEARD_OF) for name, kind in kinds.items() if kind == "string"]
         rows = pd.concat([self.valid.head(1)] * len(gaps), ignore_index=True)
         for index, (name, value) in enumerate(gaps):
-            rows.loc[index, name] = value
+            rows.at[index, name] = value  # noqa: PD008  # `loc` would spread an array over rows
         try:
-            expected = self.answers(pre, model, rows)
+            expected = self.answers(pre, model, rows, post=post)
         except Exception as error:
             raise GateError(
                 f"the model cannot answer a row with a missing value or an unheard-of text: {error}",
@@ -251,27 +278,33 @@ class TrialRun:
             ) from error
         self._check_parity(rows, expected)
 
-    def _check_parity(self, rows: pd.DataFrame, expected: Answers) -> None:
+    def _check_parity(self, rows: pd.DataFrame, expected: AnyAnswers) -> None:
         import numpy as np
 
         from components.adapters.onnx_graphs import run_graphs
+        from components.answers import NUMBERS
         from components.model_inputs import frame_to_tensors
 
         inputs = frame_to_tensors(rows, self.features)
-        found = run_graphs([self._folder / name for name in GRAPHS], inputs)["probability"].ravel()
-        gap = np.abs(found - expected.probability)
-        off = ~(gap <= TOLERANCE)  # NaN is off as well
+        found = run_graphs([self._folder / name for name in GRAPHS], inputs)[NUMBERS[expected.task]]
+        own = expected.numbers()
+        if found.shape != own.shape:
+            raise GateError(f"as ONNX the model answers {list(found.shape)} where its own answer is {list(own.shape)}")
+        gaps = np.abs(found - own)
+        if expected.task == "regression":  # of large values, 32 bits hold a share
+            gaps /= np.maximum(1, np.abs(own))
+        off = ~(gaps <= TOLERANCE)  # NaN is off as well
         if off.any():
-            worst = int(np.argmax(np.where(np.isnan(gap), np.inf, gap)))
+            worst = np.unravel_index(np.argmax(np.where(np.isnan(gaps), np.inf, gaps)), gaps.shape)
             raise GateError(
-                f"as ONNX the model answers {found[worst]:.6f} where its own answer is "
-                f"{expected.probability[worst]:.6f}; {off.sum()} of {len(rows)} rows are off by more than {TOLERANCE}",
+                f"as ONNX the model answers {found[worst]:.6f} where its own answer is {own[worst]:.6f}; "
+                f"{off.any(axis=1).sum()} of {len(rows)} rows are off by more than {TOLERANCE}",
                 accepted="a model that its converter turns into the same function",
                 next_step="use another model or preprocessing: impute before trees, and do not scale before them",
-                details=rows.iloc[worst].to_string(),
+                details=rows.iloc[int(worst[0])].to_string(),
             )
 
-    def _write_predictions(self, answers: Answers) -> None:
+    def _write_predictions(self, answers: AnyAnswers) -> None:
         """The framework's own answers on the test split, beside the row they are for."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -279,5 +312,4 @@ class TrialRun:
         row = self.spec.prepared.row
         test = pq.read_table(self.spec.splits["test"], columns=[row, self.target])
         columns = {"row": test[row], "target": test[self.target]}
-        table = pa.table({**columns, "probability": answers.probability, "label": answers.label})
-        pq.write_table(table, self._folder / PREDICTIONS)
+        pq.write_table(pa.table({**columns, **answers.columns()}), self._folder / PREDICTIONS)

@@ -206,7 +206,7 @@ def _of_csv(connection: duckdb.DuckDBPyConnection, table: str, source: Table, fi
     with file.path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
         header = next(csv.reader(text, delimiter=delimiter), [])
     seen: set[str] = set()
-    for name in header:
+    for name in header if source.header else ():
         if name.casefold() in seen:
             raise GateError(
                 f"table {table!r}: {file.name}, line 1: column {name!r} is there twice",
@@ -254,7 +254,8 @@ def _reader(source: Table, files: Sequence[LocalFile], columns: Mapping[str, str
 def _csv_options(source: Table) -> str:
     """Quotes and comments are said, not guessed: a file without a quote in its first rows may well have one later."""
     nulls = ", ".join(map(_text, dict.fromkeys(["", source.null])))
-    return f"""header = true, quote = '"', escape = '"', comment = '', nullstr = [{nulls}], hive_partitioning = false"""
+    said = f"""header = {str(source.header).lower()}, quote = '"', escape = '"', comment = '', nullstr = [{nulls}]"""
+    return f"{said}, hive_partitioning = false"
 
 
 def _rows_a_group(connection: duckdb.DuckDBPyConnection, file: LocalFile, columns: int) -> int:

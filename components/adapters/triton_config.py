@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from components.answers import LABEL, NUMBERS
 from components.errors import GateError
+from components.model_inputs import width
 
 MAX_ROWS: Final = 16_384
 """Rows in one request, and in what the server gathers from several: enough for all golden requests at once."""
 
-INPUT_TYPES: Final = {"string": "TYPE_STRING", "double": "TYPE_FP32", "bigint": "TYPE_FP32"}
-"""Type of a feature -> type of the tensor that carries it (see `components.model_inputs`)."""
-
-ANSWER: Final = {"probability": ("TYPE_FP32", 1), "label": ("TYPE_INT64", 1)}
-"""What the last graph yields: name -> type and width."""
+ANSWER: Final = frozenset({LABEL, *NUMBERS.values()})
+"""What the last graph may yield (see `components.answers`)."""
 
 BACKENDS: Final = {"auto": "python", "full": "onnxruntime"}
 """Bundle target -> the backend that runs its graphs."""
@@ -84,14 +83,20 @@ def _tensor(path: Path, node: Any) -> Tensor:
     return Tensor(node.name, _TYPES[name], dims[1].dim_value or -1)
 
 
-def check_chain(graphs: Mapping[str, Graph], features: Mapping[str, str]) -> None:
+def check_chain(
+    graphs: Mapping[str, Graph], features: Mapping[str, str], task: str = "binary", classes: Sequence[Any] = (0, 1)
+) -> None:
     """Make sure that `pre`, `model` and `post` fit the features, each other, and the answer that clients expect.
 
     Raises:
         GateError: a name, a type or a width does not fit; says which and between what.
     """
-    raw = tuple(Tensor(name, INPUT_TYPES[kind], 1) for name, kind in features.items())
-    answer = tuple(Tensor(name, kind, width) for name, (kind, width) in ANSWER.items())
+    raw = tuple(
+        Tensor(name, "TYPE_STRING" if kind == "string" else "TYPE_FP32", width(kind)) for name, kind in features.items()
+    )
+    answer = [Tensor(NUMBERS[task], "TYPE_FP32", len(classes) if task == "multiclass" else 1)]
+    if task != "regression":
+        answer.append(Tensor(LABEL, "TYPE_STRING" if isinstance(classes[0], str) else "TYPE_INT64", 1))
     _fits("the features", raw, "pre.onnx", graphs["pre"].inputs)
     _fits("pre.onnx", graphs["pre"].inputs, "the model", raw)
     _fits("pre.onnx", graphs["pre"].outputs, "model.onnx", graphs["model"].inputs)
@@ -186,7 +191,7 @@ def renamed(config: str, name: str) -> str:
 def read_outputs(part: str, graphs: Mapping[str, Graph]) -> list[str]:
     """Those outputs of a part that the next one, or the client, reads."""
     following = {"pre": "model", "model": "post"}
-    wanted = {tensor.name for tensor in graphs[following[part]].inputs} if part in following else set(ANSWER)
+    wanted = {tensor.name for tensor in graphs[following[part]].inputs} if part in following else ANSWER
     return [tensor.name for tensor in graphs[part].outputs if tensor.name in wanted]
 
 

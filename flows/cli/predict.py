@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.app import app
 from flows.cli.output import JsonOption, ProfileOption, columns, emit
 from flows.cli.run import ProjectArgument
+
+if TYPE_CHECKING:
+    from components.predict import AnyAnswer
+
+
+LIKELIEST = 3
+"""Classes whose probabilities a line shows; `--json` has them all."""
 
 
 @app.command()
@@ -39,10 +46,7 @@ def predict(
     workspace = open_workspace(profile)
     release = newest(workspace.store, project)
     answers = ask(workspace, release, rows)
-    table = [
-        {"row": number, "probability": f"{answer.probability:.6f}", "label": answer.label}
-        for number, answer in enumerate(answers, start=1)
-    ]
+    table = [{"row": number, **_columns(answer)} for number, answer in enumerate(answers, start=1)]
     result = {
         "project": project,
         "release": release.number,
@@ -50,11 +54,24 @@ def predict(
         "target": release.prepared.target,
         "answers": answers,
     }
+    what = f"{release.prepared.target} = 1" if release.prepared.task == "binary" else release.prepared.target
     text = [
-        columns(table, ["row", "probability", "label"]),
-        f"(of {release.prepared.target} = 1; release {release.number}, {release.bundle.model})",
+        columns(table, list(table[0]) if table else ["row"]),
+        f"(of {what}; release {release.number}, {release.bundle.model})",
     ]
     emit(result, text, as_json=as_json)
+
+
+def _columns(answer: AnyAnswer) -> dict[str, Any]:
+    """An answer as a line of a table: of many classes, the likeliest ones."""
+    from components.predict import Answer, ClassAnswer
+
+    if isinstance(answer, Answer):
+        return {"probability": f"{answer.probability:.6f}", "label": answer.label}
+    if isinstance(answer, ClassAnswer):
+        ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])[:LIKELIEST]
+        return {"label": answer.label, "probabilities": ", ".join(f"{name} {value:.4f}" for name, value in ranked)}
+    return {"value": f"{answer.value:.6g}"}
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from prefect.context import TaskRunContext
 from components.adapters.mlflow_pages import MlflowPages
 from components.errors import NotFoundError, TrilhaError, UnavailableError
 from components.records import (
+    SUMMARY,
     Artifact,
     Bundle,
     Candidate,
@@ -144,8 +145,8 @@ class Board:
         yield f"{rows:,} examples of `{prepared.target}` with {_count(len(prepared.features), 'feature')}"
         yield f"From data commit `{prepared.commit}`."
         yield table(
-            ["split", "rows", "share of positives"],
-            [[name, f"{split.rows:,}", f"{split.positives:.3f}"] for name, split in splits.items()],
+            ["split", "rows", SUMMARY[prepared.task]],
+            [[name, f"{split.rows:,}", f"{split.summary:.3f}"] for name, split in splits.items()],
         )
         yield table(["feature", "type"], [[name, kind] for name, kind in prepared.features.items()])
 

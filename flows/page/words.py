@@ -7,15 +7,29 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from components.metrics import HIGHER_IS_BETTER, at_least_as_good
-from components.records import Release, Scalar
+from components.records import Prepared, Release, Scalar
 
 NAMES = {
     "auc": "AUC",
     "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
     "average_precision": "average precision",
     "log_loss": "log loss",
     "brier": "Brier score",
+    "macro_f1": "macro F1",
+    "mae": "mean absolute error",
+    "r2": "R\N{SUPERSCRIPT TWO}",
+    "rmse": "root mean squared error",
 }
+SHARES = ("auc", "accuracy", "balanced_accuracy")
+"""Metrics that are said in percent."""
+BASELINES = {
+    "logistic": "a logistic regression",
+    "linear": "a linear regression",
+    "majority": "always answering the majority",
+    "mean": "always answering the mean",
+}
+"""Baseline -> what it is; the one that learns comes first."""
 
 
 def metric_name(name: str) -> str:
@@ -82,15 +96,22 @@ def verdict(release: Release) -> str:
     claim = {
         "auc": f"On {rows} held-out rows it ranks a positive above a negative {score:.1%} of the time",
         "accuracy": f"It labels {score:.1%} of {rows} held-out rows right",
+        "balanced_accuracy": f"Of each class it finds {score:.1%} on average, on {rows} held-out rows",
     }.get(metric, f"On {rows} held-out rows its {metric_name(metric)}{_direction(metric)} is {score:.4f}")
-    share = metric in ("auc", "accuracy")
-    names = {"logistic": "a logistic regression", "majority": "always answering the majority"}
+    share = metric in SHARES
     peers = [
         f"{words} {value:.1%}" if share else f"{words} has {value:.4f}"
-        for name, words in names.items()
+        for name, words in BASELINES.items()
         if (value := decision.baselines.get(name, {}).get(metric)) is not None
     ]
     return ", ".join((claim, *peers)) + "."
+
+
+def task_words(prepared: Prepared) -> str:
+    """What kind of target it is."""
+    return {"binary": "", "multiclass": f" (one of {len(prepared.classes)} classes)", "regression": " (a number)"}[
+        prepared.task
+    ]
 
 
 def _direction(metric: str) -> str:
@@ -102,14 +123,15 @@ def caveats(release: Release) -> list[str]:
     metric, decision = release.candidate.metric, release.decision
     baselines = decision.baselines
     found = []
-    mine = _skill(metric, decision.metrics, baselines)
-    theirs = _skill(metric, baselines.get("logistic", {}), baselines)
+    linear, dull = ("linear", "mean") if "mean" in baselines else ("logistic", "majority")
+    mine = _skill(metric, decision.metrics, baselines.get(dull, {}))
+    theirs = _skill(metric, baselines.get(linear, {}), baselines.get(dull, {}))
     if mine is not None and theirs is not None:
         found.append(
-            f"In {metric_name(metric)} that is {mine:.0%} of the way from the majority's answer to a perfect one; "
-            f"the logistic regression goes {theirs:.0%}."
+            f"In {metric_name(metric)} that is {mine:.0%} of the way from the {dull}'s answer to a perfect one; "
+            f"the {linear} regression goes {theirs:.0%}."
         )
-    for name, words in (("logistic", "a logistic regression"), ("majority", "always answering the majority")):
+    for name, words in BASELINES.items():
         kinds = decision.metrics.keys() & baselines.get(name, {}).keys()
         lost = [kind for kind in kinds if at_least_as_good(kind, baselines[name][kind], decision.metrics[kind])]
         if lost:
@@ -117,9 +139,9 @@ def caveats(release: Release) -> list[str]:
     return found
 
 
-def _skill(metric: str, metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]) -> float | None:
-    """How far the metric is on its way from the majority's to a perfect score; negative where it is worse."""
-    start, value = baselines.get("majority", {}).get(metric), metrics.get(metric)
+def _skill(metric: str, metrics: Mapping[str, float], dull: Mapping[str, float]) -> float | None:
+    """How far the metric is on its way from the dullest answer's to a perfect score; negative where it is worse."""
+    start, value = dull.get(metric), metrics.get(metric)
     perfect = 1.0 if metric in HIGHER_IS_BETTER else 0.0
     return None if start is None or value is None or start == perfect else (value - start) / (perfect - start)
 

@@ -118,6 +118,7 @@ def _environment() -> Environment:
         axis=drawing.axis,
         graph=drawing.graph,
         panels=drawing.panels,
+        task_words=words.task_words,
         verdict=words.verdict,
         caveats=words.caveats,
         command=words.command,

@@ -81,7 +81,7 @@ def test_answers_that_are_no_probabilities(fitted: Fitted, tmp_path: Path, wrong
 
 def test_types_are_read_back(fitted: Fitted) -> None:
     """A table of golden rows knows the features' types without the records that made it."""
-    assert features_of(golden_table(prepared(), fitted.test, fitted.predictions, 10)) == FEATURES
+    assert features_of(golden_table(prepared(), fitted.test, fitted.predictions, 10), "binary") == FEATURES
 
 
 def test_example_is_whole() -> None:

@@ -40,17 +40,17 @@ def test_agrees_with_scikit_learn(name: str, rows: list[tuple[int, int, int]]) -
     """Each metric is scikit-learn's, ties and weights included."""
     target, eighths, weights = (np.array(column) for column in zip(*rows, strict=True))
     probability = np.clip(eighths / 8, 1e-6, 1 - 1e-6)
-    ours = METRICS[name](target, answers_of(probability))(weights.astype(float))
+    ours = METRICS["binary"][name](target, answers_of(probability))(weights.astype(float))
     assert ours == pytest.approx(REFERENCE[name](target, probability, sample_weight=weights))
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", METRICS["binary"])
 def test_a_weight_is_a_repetition(name: str) -> None:
     """A row of weight 3 counts like three rows: what a bootstrap resample is."""
     target, answers = made_up(200)
     weights = np.random.default_rng(1).integers(0, 4, 200)
     rows = np.repeat(np.arange(200), weights)
-    weighted = METRICS[name](target, answers)(weights.astype(float))
+    weighted = METRICS["binary"][name](target, answers)(weights.astype(float))
     assert weighted == pytest.approx(metric(name, target[rows], answers.take(rows)))
 
 

@@ -40,6 +40,8 @@ PRELOAD = (
     "matplotlib_inline.backend_inline",
     "tensorboard.summary.writer.event_file_writer",
     "tensorboard.plugins.hparams.summary_v2",
+    "components.adapters.from_lightgbm",
+    "components.adapters.from_sklearn",
     "components.adapters.onnx_graphs",
     "components.metrics",
     "components.model_inputs",
