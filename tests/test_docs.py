@@ -59,5 +59,5 @@ def commands(text: str) -> Iterator[list[str]]:
     """The words behind each `trilha` in code, up to what ends a command; namespaces and folders are called so, too."""
     blocks = re.findall(r"^(?:    |\t).+$", text, re.MULTILINE)
     for code in [*blocks, *re.findall(r"`([^`]+)`", text)]:
-        for found in re.finditer(r"(?<!namespace )(?<![\w/:.-])trilha +([^|;&#()`\n]+)", code):
+        for found in re.finditer(r"(?<!namespace )(?<!-n )(?<![\w/:.-])trilha +([^|;&#()`\n]+)", code):
             yield found[1].split()
