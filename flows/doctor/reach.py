@@ -46,7 +46,9 @@ def limited(ask: Callable[[], T], what: str, seconds: float = TALK) -> T:
     except TimeoutError:
         if answer.done():  # its own
             raise
-        raise UnavailableError(f"{what} does not answer within {seconds:g} s") from None
+        raise UnavailableError(
+            f"{what} does not answer within {seconds:g} s", next_step="look at its log, and at the network between"
+        ) from None
 
 
 def reach(url: str, profile: str) -> None:

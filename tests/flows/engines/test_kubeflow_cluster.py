@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import traceback
@@ -109,6 +110,8 @@ def test_a_schedule_takes_the_place_of_the_one_before(kubeflow: Server) -> None:
         ((429, "too many"), UnavailableError, ["quota", "kubectl describe resourcequota"]),
         ((500, "workflows is forbidden: exceeded quota: runs=5"), UnavailableError, ["quota", "runs=5"]),
         ((503, "no healthy upstream"), UnavailableError, ["503", "no healthy upstream", "try again"]),
+        ((302, "Found"), ConfigError, ["KUBEFLOW_TOKEN", "expired", "kubectl create token"]),
+        ((308, "Permanent Redirect"), ConfigError, ["has moved", "correct kubeflow.host"]),
     ],
 )
 @pytest.mark.usefixtures("token")
@@ -147,6 +150,16 @@ def test_a_host_that_does_not_answer(kubeflow: Server) -> None:
     """The error names it and the command that looks further."""
     with pytest.raises(UnavailableError, match=r"http://127.0.0.1:9 does not answer.*trilha doctor --profile test"):
         cluster(kubeflow, host="http://127.0.0.1:9").find("x")
+
+
+@pytest.mark.usefixtures("token")
+def test_a_host_that_says_nothing(kubeflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up after a while, not waited for without end."""
+    monkeypatch.setattr(kubeflow_cluster, "PATIENCE", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(UnavailableError, match=f"{url} does not answer"):
+            cluster(kubeflow, host=url).find("x")
 
 
 @pytest.fixture
