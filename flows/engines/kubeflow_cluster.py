@@ -25,6 +25,7 @@ from components.errors import ConfigError, NotFoundError, TrilhaError, Unavailab
 from components.profile import Kubeflow
 from components.records import Record
 from components.runs import Header
+from components.schedule import Schedule
 
 LOOK_EVERY = 5.0
 """Seconds between two questions about a run."""
@@ -116,10 +117,10 @@ class Cluster:
             )
         return self._status(made.run_info)
 
-    def schedule(self, package: str, name: str, project: str, cron: str) -> str:
-        """Have a compiled pipeline run by cron (five fields, UTC), one run at a time; returns the schedule's id.
+    def schedule(self, package: str, name: str, project: str, wanted: Schedule) -> str:
+        """Have a compiled pipeline run at these times (UTC), one run at a time; returns the schedule's id.
 
-        A schedule of that name is replaced.
+        A schedule of that name is replaced; one that is not active is there and starts nothing.
         """
         with self._border(), _quiet(), _file(package) as path:
             experiment = self._client.create_experiment(project, namespace=self._settings.namespace).experiment_id
@@ -127,7 +128,8 @@ class Cluster:
             made = self._client.create_recurring_run(
                 experiment,
                 name,
-                cron_expression=f"0 {cron}",
+                cron_expression=f"0 {wanted.cron}",
+                enabled=wanted.active,
                 max_concurrency=1,
                 no_catchup=True,
                 pipeline_package_path=path,

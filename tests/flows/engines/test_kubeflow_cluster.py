@@ -17,6 +17,7 @@ import pytest
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.profile import Kubeflow
 from components.runs import Run, RunLog, new_header
+from components.schedule import Schedule
 from components.workspace import open_workspace
 from flows.engines import kubeflow_cluster
 from flows.engines.kubeflow import run as run_on_kubeflow
@@ -90,8 +91,8 @@ def test_a_run_is_found_by_either_id(kubeflow: Server) -> None:
 def test_a_schedule_takes_the_place_of_the_one_before(kubeflow: Server) -> None:
     """Five fields become Kubeflow's six; one run at a time; nothing that was missed is caught up with."""
     ours = cluster(kubeflow, service_account="runner")
-    ours.schedule(PACKAGE, "flights-lifecycle", "flights", "0 5 * * *")
-    made = ours.schedule(PACKAGE, "flights-lifecycle", "flights", "30 6 * * 1")
+    ours.schedule(PACKAGE, "flights-lifecycle", "flights", Schedule(cron="0 5 * * *"))
+    made = ours.schedule(PACKAGE, "flights-lifecycle", "flights", Schedule(cron="30 6 * * 1"))
     assert list(kubeflow.schedules) == [made]
     schedule = kubeflow.schedules[made]
     assert schedule["trigger"] == {"cron_schedule": {"cron": "0 30 6 * * 1"}}
