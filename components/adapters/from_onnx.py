@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.adapters.onnx_build import finished
+from components.adapters.onnx_build import finished, renamed
 from components.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,16 +21,13 @@ class FileConverter:
     """The path of an ONNX file, whose weights are inside, and whose one output is wanted."""
 
     def graph(self, part: Path, given: Sequence[ValueInfoProto], output: str) -> ModelProto:
-        from onnx import compose
-
         model = load(part)
         taken = _inputs(model)
         names = [info.name for info in given]
         if len(taken) != len(names) or (len(names) > 1 and set(taken) != set(names)):
             raise ConfigError(f"{part.name} takes {', '.join(taken)}", accepted=", ".join(names))
-        if taken != names and len(names) == 1:
-            model = compose.add_prefix(model, "file/", rename_inputs=False, rename_outputs=False)
-            _rename(model, taken[0], names[0])
+        if len(names) == 1:
+            model = renamed(model, "file/", {taken[0]: names[0]})
         found = _answer(model, part)
         return finished(model, output, output=found.name, name=output, kind=found.type.tensor_type.elem_type)
 
@@ -40,7 +37,14 @@ class FileConverter:
         model, own = load(part), session(part)
         wanted = [node.name for node in own.get_inputs()]
         feed = given if len(wanted) > 1 else {wanted[0]: next(iter(given.values()))}
-        return own.run([_answer(model, part).name], {name: feed[name] for name in wanted})[0]
+        return own.run([_answer(model, part).name], {name: _single(feed[name]) for name in wanted})[0]
+
+
+def _single(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers as graphs of ours carry them."""
+    import numpy as np
+
+    return array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
 
 
 def load(path: Path) -> ModelProto:
@@ -82,10 +86,3 @@ def _answer(model: ModelProto, path: Path) -> ValueInfoProto:
             f"{path.name} yields {', '.join(outputs)}", accepted="one tensor, or several with one `probabilities`"
         )
     return outputs["probabilities"]
-
-
-def _rename(model: ModelProto, old: str, new: str) -> None:
-    for info in model.graph.input:
-        info.name = new if info.name == old else info.name
-    for node in model.graph.node:
-        node.input[:] = [new if one == old else one for one in node.input]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from components.adapters.converters import dense, joined
-from components.adapters.onnx_build import OPSET, made, tensor
+from components.adapters.onnx_build import OPSET, made, renamed, tensor
 from components.errors import ConfigError
 from components.servables import FIRST, NOTHING, UNKNOWN, Embedding, Lookup, Vocabulary
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import ModelProto, ValueInfoProto
 
+GIVEN, FOUND = "given", "found"
+"""What a graph takes and yields before it gets the names of its place."""
 SPLITS = {"": 20, "ai.onnx.ml": 3}
 """What can take a text apart: ONNX Runtime 1.17 and later, Triton 24.02 and later."""
 
@@ -30,25 +32,30 @@ class ServableConverter:
                 f"{type(part).__name__} is given {', '.join(info.name for info in given)}",
                 accepted="ids, one tensor" if isinstance(part, Embedding) else "text, one tensor",
             )
+        length = given[0].type.tensor_type.shape.dim[1].dim_value or None
         if isinstance(part, Vocabulary):
-            return _vocabulary(part, given[0].name, output)
-        if isinstance(part, Embedding):
-            return _embedding(part, given[0], output)
-        if isinstance(part, Lookup):
-            return _lookup(part, given[0].name, output)
-        raise ConfigError(f"no conversion to ONNX for {type(part).__name__}", accepted="Vocabulary, Embedding, Lookup")
+            made_of = _vocabulary(part)
+        elif isinstance(part, Embedding):
+            made_of = _embedding(part, length)
+        elif isinstance(part, Lookup):
+            made_of = _lookup(part)
+        else:
+            raise ConfigError(
+                f"no conversion to ONNX for {type(part).__name__}", accepted="Vocabulary, Embedding, Lookup"
+            )
+        return renamed(made_of, "servable/", {GIVEN: given[0].name, FOUND: output})
 
     def answer(self, part: Any, given: Mapping[str, npt.NDArray[Any]]) -> Any:
         return part(dense(joined(given)))
 
 
-def _vocabulary(part: Vocabulary, text: str, output: str) -> ModelProto:
+def _vocabulary(part: Vocabulary) -> ModelProto:
     """Split at blanks, look each word up, and pad or cut to the length."""
     from onnx import TensorProto, helper
 
     words = ["", *part.words]
     nodes = [
-        helper.make_node("Reshape", [text, "flat"], ["texts"]),
+        helper.make_node("Reshape", [GIVEN, "flat"], ["texts"]),
         helper.make_node("StringNormalizer", ["texts"], ["lower"], case_change_action="LOWER", locale="C"),
         helper.make_node("StringSplit", ["lower"], ["words", "count"]),
         helper.make_node(
@@ -60,48 +67,48 @@ def _vocabulary(part: Vocabulary, text: str, output: str) -> ModelProto:
             values_int64s=[NOTHING, *range(FIRST, FIRST + len(part.words))],
             default_int64=UNKNOWN,
         ),
-        helper.make_node("Shape", [text], ["rows"], start=0, end=1),
+        helper.make_node("Shape", [GIVEN], ["rows"], start=0, end=1),
         helper.make_node("Concat", ["rows", "length"], ["padding_shape"], axis=0),
         helper.make_node(
             "ConstantOfShape", ["padding_shape"], ["padding"], value=helper.make_tensor("", TensorProto.INT64, [1], [0])
         ),
         helper.make_node("Concat", ["known", "padding"], ["padded"], axis=1),
-        helper.make_node("Slice", ["padded", "zero", "length", "one"], [output]),
+        helper.make_node("Slice", ["padded", "zero", "length", "one"], [FOUND]),
     ]
     constants = [
         helper.make_tensor(name, TensorProto.INT64, [1], [value])
         for name, value in {"flat": -1, "length": part.length, "zero": 0, "one": 1}.items()
     ]
-    given, ids = tensor(text, TensorProto.STRING, 1), tensor(output, TensorProto.INT64, part.length)
+    given, ids = tensor(GIVEN, TensorProto.STRING, 1), tensor(FOUND, TensorProto.INT64, part.length)
     return made("vocabulary", nodes, [given], [ids], constants, SPLITS)
 
 
-def _embedding(part: Embedding, given: ValueInfoProto, output: str) -> ModelProto:
+def _embedding(part: Embedding, length: int | None) -> ModelProto:
     from onnx import TensorProto, helper, numpy_helper
 
     rows, width = part.table.shape
-    length = given.type.tensor_type.shape.dim[1].dim_value or None
+    given = tensor(GIVEN, TensorProto.INT64, length)
     numbers = {"rows": rows, "nothing": NOTHING, "unknown": UNKNOWN, "zero": 0}
     constants = [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in numbers.items()]
     constants.append(numpy_helper.from_array(part.table.astype("float32"), "table"))
     nodes = [
-        helper.make_node("Less", [given.name, "rows"], ["below"]),
-        helper.make_node("GreaterOrEqual", [given.name, "zero"], ["above"]),
+        helper.make_node("Less", [GIVEN, "rows"], ["below"]),
+        helper.make_node("GreaterOrEqual", [GIVEN, "zero"], ["above"]),
         helper.make_node("And", ["below", "above"], ["inside"]),
-        helper.make_node("Where", ["inside", given.name, "unknown"], ["ids"]),
+        helper.make_node("Where", ["inside", GIVEN, "unknown"], ["ids"]),
         helper.make_node("Gather", ["table", "ids"], ["vectors"], axis=0),
     ]
     if part.pool is None:
-        nodes.append(helper.make_node("Flatten", ["vectors"], [output], axis=1))
+        nodes.append(helper.make_node("Flatten", ["vectors"], [FOUND], axis=1))
         total = None if length is None else length * width
-        return made("embedding", nodes, [given], [tensor(output, TensorProto.FLOAT, total)], constants)
+        return made("embedding", nodes, [given], [tensor(FOUND, TensorProto.FLOAT, total)], constants)
     constants += [
         helper.make_tensor("last", TensorProto.INT64, [1], [2]),
         helper.make_tensor("across", TensorProto.INT64, [1], [1]),
         helper.make_tensor("least", TensorProto.FLOAT, [1], [1.0]),
     ]
     nodes += [
-        helper.make_node("Equal", [given.name, "nothing"], ["empty"]),
+        helper.make_node("Equal", [GIVEN, "nothing"], ["empty"]),
         helper.make_node("Not", ["empty"], ["there"]),
         helper.make_node("Cast", ["there"], ["weights"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["weights", "last"], ["weight"]),
@@ -109,12 +116,12 @@ def _embedding(part: Embedding, given: ValueInfoProto, output: str) -> ModelProt
         helper.make_node("ReduceSum", ["weighted", "across"], ["sum"], keepdims=0),
         helper.make_node("ReduceSum", ["weights", "across"], ["count"], keepdims=1),
         helper.make_node("Max", ["count", "least"], ["divisor"]),
-        helper.make_node("Div", ["sum", "divisor"], [output]),
+        helper.make_node("Div", ["sum", "divisor"], [FOUND]),
     ]
-    return made("embedding", nodes, [given], [tensor(output, TensorProto.FLOAT, width)], constants)
+    return made("embedding", nodes, [given], [tensor(FOUND, TensorProto.FLOAT, width)], constants)
 
 
-def _lookup(part: Lookup, key: str, output: str) -> ModelProto:
+def _lookup(part: Lookup) -> ModelProto:
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -122,7 +129,7 @@ def _lookup(part: Lookup, key: str, output: str) -> ModelProto:
     nodes = [
         helper.make_node(
             "LabelEncoder",
-            [key],
+            [GIVEN],
             ["place"],
             domain="ai.onnx.ml",
             keys_strings=list(part.keys),
@@ -130,8 +137,8 @@ def _lookup(part: Lookup, key: str, output: str) -> ModelProto:
             default_int64=len(part.keys),
         ),
         helper.make_node("Reshape", ["place", "flat"], ["places"]),
-        helper.make_node("Gather", ["rows", "places"], [output], axis=0),
+        helper.make_node("Gather", ["rows", "places"], [FOUND], axis=0),
     ]
     constants = [helper.make_tensor("flat", TensorProto.INT64, [1], [-1]), numpy_helper.from_array(rows, "rows")]
-    given, found = tensor(key, TensorProto.STRING, 1), tensor(output, TensorProto.FLOAT, rows.shape[1])
+    given, found = tensor(GIVEN, TensorProto.STRING, 1), tensor(FOUND, TensorProto.FLOAT, rows.shape[1])
     return made("lookup", nodes, [given], [found], constants, OPSET)

@@ -81,6 +81,19 @@ def finished(graph: ModelProto, title: str, *, output: str, name: str, kind: int
     return whole
 
 
+def renamed(model: ModelProto, inner: str, names: Mapping[str, str]) -> ModelProto:
+    """`model` with inner names under the prefix `inner`, and some of what it takes and yields under other names."""
+    from onnx import compose
+
+    copy = compose.add_prefix(model, inner, rename_inputs=False, rename_outputs=False)
+    for info in (*copy.graph.input, *copy.graph.output):
+        info.name = names.get(info.name, info.name)
+    for node in copy.graph.node:
+        for ends in (node.input, node.output):
+            ends[:] = [names.get(one, one) for one in ends]
+    return copy
+
+
 def chained(graphs: Sequence[ModelProto], title: str) -> ModelProto:
     """One graph that does what several do, each fed from the one before it by the names of its inputs."""
     import onnx

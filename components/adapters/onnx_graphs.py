@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.adapters.converters import answer_of, graph_of
-from components.adapters.onnx_build import chained, made, tensor
+from components.adapters.onnx_build import chained, made, renamed, tensor
 from components.answers import LABEL, NUMBERS, shown
 from components.errors import ConfigError, GateError
 from components.model_inputs import width
@@ -58,7 +58,7 @@ def write_graphs(
     answer = _answer_graph(task, classes, threshold)
     if post is not None:
         scores = list(graphs[1].graph.output)
-        answer = chained([graph_of(post, scores, "scored"), _fed_by(answer, "scored")], "post")
+        answer = chained([graph_of(post, scores, "scored"), renamed(answer, "", {"scores": "scored"})], "post")
     for graph, path in zip((*graphs, answer), paths, strict=True):
         path.write_bytes(graph.SerializeToString(deterministic=True))
 
@@ -193,15 +193,3 @@ def _answer_graph(task: str, classes: Sequence[Any], threshold: float) -> ModelP
     ]
     outputs = [tensor(numbers, TensorProto.FLOAT, len(classes)), tensor(LABEL, kind, 1)]
     return made("post", nodes, [scores], outputs, [helper.make_tensor("classes", kind, [len(values)], values)])
-
-
-def _fed_by(graph: ModelProto, name: str) -> ModelProto:
-    """The answer's graph, which takes `scores` under another name."""
-    from onnx import helper
-
-    old = graph.graph.input[0].name
-    copy = helper.make_model(graph.graph, ir_version=graph.ir_version, opset_imports=graph.opset_import)
-    copy.graph.input[0].name = name
-    for node in copy.graph.node:
-        node.input[:] = [name if one == old else one for one in node.input]
-    return copy

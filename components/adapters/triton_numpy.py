@@ -7,6 +7,7 @@ repairs:
 - Such a pybind11 takes NumPy's C functions from `numpy.core.multiarray`, where nothing newer looks. The table that it
   finds there gets a `PyArray_NewFromDescr` that passes no strides, so that NumPy works them out itself.
 - `tensor_from_numpy`, to be used in place of `Tensor`, hands arrays over by DLPack, which does not ask for item sizes.
+- DLPack knows no texts: theirs are packed into an array of single bytes whose item size stands where it will be read.
 
 `components.adapters.triton_binary` puts a copy of this file beside its copy of `triton_python_backend_utils`, which
 every stub imports, and lets that module import it. Nothing else may: importing it repairs.
@@ -15,6 +16,7 @@ every stub imports, and lets that module import it. Nothing else may: importing 
 from __future__ import annotations
 
 import ctypes
+import struct
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ import numpy as np
 _NEW_FROM_DESCR = 94
 _SLOTS = 283
 """Of NumPy's table of C functions, whose order is fixed: the one to replace, and as many as a pybind11 so old knows."""
+
+_ITEM_SIZE = 32
+"""Where NumPy 1 kept an item's size in a type, and NumPy 2 keeps flags."""
 
 _POINTER = ctypes.c_void_p
 _NewFromDescr = ctypes.PYFUNCTYPE(
@@ -66,9 +71,21 @@ def tensor_from_numpy(name: str, array: np.ndarray[Any, Any]) -> object:
     """
     import triton_python_backend_utils as triton
 
+    if array.dtype == np.object_:
+        triton.serialize_byte_tensor = serialized  # what `Tensor` calls
+        return triton.Tensor(name, array)
     capsule = np.ascontiguousarray(array).__dlpack__()
     _set_destructor(capsule, None)
     return triton.Tensor.from_dlpack(name, capsule)
+
+
+def serialized(texts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The texts as Triton packs them: each behind its length, 4 bytes."""
+    encoded = [text.encode() for text in texts.ravel()]
+    packed = b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+    array = np.frombuffer(packed, dtype=np.dtype((np.void, 1)))  # a type of its own, since it is changed
+    ctypes.c_uint64.from_address(id(array.dtype) + _ITEM_SIZE).value = 1  # a flag for arrays that own their data
+    return array
 
 
 if np.lib.NumpyVersion(np.__version__) >= "2.0.0":

@@ -154,4 +154,13 @@ class TritonServer:
             tensors.append(tensor)
         with self._translated(model):
             answer = self._client.infer(model, tensors, client_timeout=timeout)
-        return {output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs}
+        return {output.name: _decoded(answer.as_numpy(output.name)) for output in answer.get_response().outputs}
+
+
+def _decoded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Texts as `str`; numbers as they are."""
+    import numpy as np
+
+    if array.dtype != np.object_:
+        return array
+    return np.array([text.decode() for text in array.ravel()], dtype=np.object_).reshape(array.shape)

@@ -1,0 +1,215 @@
+"""Each framework from fit to prediction: fitted on prepared rows, saved, exported, and asked in the real Triton."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from components.answers import NUMBERS, answer_names
+from components.export import export
+from components.ledger import running_as
+from components.model_inputs import to_tensors
+from components.project import Features, Serve
+from components.qualify import qualify
+from components.records import Bundle, Candidate, Graphs, Parameters, Prepared, Trial
+from components.serving import take_down
+from components.trial import PREDICTIONS, TrialRun, TrialSpec
+from components.workspace import Workspace
+from tests.examples import SPLIT, commit_tables, parcels, prepare_as, split_paths
+
+TOLERANCE = {"binary": 1e-5, "multiclass": 1e-5, "regression": 1e-5}
+"""Of a probability, or as a share of a value: what each framework is held to here, and a project by default."""
+TARGETS = {
+    "binary": "late",
+    "multiclass": "case when distance < 200 then 'near' when weight > 15 then 'far, heavy' else 'far, light' end",
+    "regression": "3000 + distance * 2.5 + coalesce(weight, 0)",
+}
+
+
+def needs(package: str) -> Any:
+    """Marks what is run where a framework that is an extra is installed."""
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is an extra")
+
+
+def prepared_for(workspace: Workspace, task: str) -> Prepared:
+    """The parcels with another target, and their numbers once as columns and once more as an array."""
+    columns = "city, distance, weight"
+    features = Features(sql=f"select id, sent, {TARGETS[task]} as goal, {columns} from parcels", row="id", target="goal", task=task)  # fmt: skip
+    return prepare_as(workspace, commit_tables(workspace, {"parcels": [parcels()]}), features=features, split=SPLIT)
+
+
+def trial_on(workspace: Workspace, prepared: Prepared, folder: Path) -> TrialRun:
+    folder.mkdir(exist_ok=True)
+    return TrialRun(
+        TrialSpec(
+            prepared=prepared,
+            splits=split_paths(workspace, prepared),
+            folder=str(folder),
+            tensorboard=str(folder.with_name("board")),
+            parameters={},
+            seed=0,
+        )
+    )
+
+
+def bundle_of(workspace: Workspace, run: TrialRun, serve: Serve) -> Bundle:
+    """What the trial saved, as a bundle that qualified in the real Triton."""
+    prepared = run.spec.prepared
+    with running_as("f" * 64), workspace.output() as out:
+        for name in ("pre.onnx", "model.onnx", "post.onnx", PREDICTIONS):
+            (out.folder / name).write_bytes((Path(run.spec.folder) / name).read_bytes())
+        files = out.publish()
+    trial = Trial(
+        parameters=Parameters(values={}),
+        metrics={},
+        graphs=Graphs(pre=files["pre.onnx"], model=files["model.onnx"], post=files["post.onnx"]),
+        predictions=files[PREDICTIONS],
+        run_id="",
+        notebook=files[PREDICTIONS],
+        page=files[PREDICTIONS],
+        plots=(),
+        seconds=0.0,
+    )
+    candidate = Candidate(trial=trial, metric="", value=0.0, trials=(), run_id="")
+    with running_as("e" * 64):
+        bundle = export("small", workspace.name, candidate, prepared, serve)
+    qualify(workspace.name, bundle, serve)
+    return bundle
+
+
+def in_triton(workspace: Workspace, run: TrialRun, tolerance: float) -> tuple[dict[str, Any], Bundle]:
+    """The answers of the real Triton to every row of the test split."""
+    bundle = bundle_of(workspace, run, Serve(golden=48, tolerance=tolerance, p99_ms=5000))
+    test = pq.read_table(run.spec.splits["test"])
+    answers = workspace.server.infer(bundle.model, to_tensors(test, run.spec.prepared.features))
+    take_down(workspace.server, bundle.model)
+    return answers, bundle
+
+
+def pre_of(run: TrialRun, *, scale: bool = True) -> Any:
+    """One-hot texts and imputed numbers; scaled where they are not cut by trees, which a rounding might send elsewhere."""
+    return make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["city"]),
+        (make_pipeline(SimpleImputer(), *([StandardScaler()] if scale else [])), ["distance", "weight"]),
+    ).fit(run.inputs(run.train))
+
+
+# --- what is fitted ---------------------------------------------------------------------------------------------------
+
+TREES: dict[str, Any] = {"n_estimators": 30, "n_jobs": 1}
+
+
+def sklearn_linear(run: TrialRun, rows: Any, task: str) -> Any:
+    return (Ridge() if task == "regression" else LogisticRegression(max_iter=500)).fit(rows, run.train["goal"])
+
+
+def sklearn_forest(run: TrialRun, rows: Any, task: str) -> Any:
+    kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
+    return kind(**TREES, max_depth=8, random_state=0).fit(rows, run.train["goal"])
+
+
+def sklearn_network(run: TrialRun, rows: Any, task: str) -> Any:
+    kind = MLPRegressor if task == "regression" else MLPClassifier
+    return kind(hidden_layer_sizes=(8,), max_iter=60, random_state=0).fit(rows, run.train["goal"])
+
+
+def lightgbm_trees(run: TrialRun, rows: Any, task: str) -> Any:
+    kind = lightgbm.LGBMRegressor if task == "regression" else lightgbm.LGBMClassifier
+    return kind(**TREES, deterministic=True, force_row_wise=True, verbose=-1).fit(rows, run.train["goal"])
+
+
+def xgboost_trees(run: TrialRun, rows: Any, task: str) -> Any:
+    import xgboost
+
+    kind = xgboost.XGBRegressor if task == "regression" else xgboost.XGBClassifier
+    return kind(**TREES, max_depth=5).fit(rows, run.places(run.train))
+
+
+def torch_network(run: TrialRun, rows: Any, task: str) -> Any:
+    import torch
+
+    torch.manual_seed(0)
+    inputs = torch.from_numpy(np.asarray(rows, dtype=np.float32))
+    target = torch.from_numpy(run.places(run.train).astype(np.float32 if task == "regression" else np.int64))
+    net = torch.nn.Sequential(
+        torch.nn.Linear(inputs.shape[1], 8), torch.nn.ReLU(), torch.nn.Linear(8, max(1, len(run.classes)))
+    )
+    loss = torch.nn.MSELoss() if task == "regression" else torch.nn.CrossEntropyLoss()
+    steps = torch.optim.Adam(net.parameters(), 0.05)
+    for _ in range(60):
+        steps.zero_grad()
+        scores = net(inputs)
+        loss(scores[:, 0] / 1000 if task == "regression" else scores, target / 1000 if task == "regression" else target).backward()  # fmt: skip
+        steps.step()
+    return net if task == "regression" else torch.nn.Sequential(net, torch.nn.Softmax(dim=1))
+
+
+def keras_network(run: TrialRun, rows: Any, task: str) -> Any:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs, target = np.asarray(rows, dtype=np.float32), run.places(run.train)
+    last = keras.layers.Dense(max(1, len(run.classes)), activation=None if task == "regression" else "softmax")
+    net = keras.Sequential([keras.layers.Input((inputs.shape[1],)), keras.layers.Dense(8, activation="relu"), last])
+    net.compile("adam", "mse" if task == "regression" else "sparse_categorical_crossentropy")
+    net.fit(inputs, target, epochs=3, verbose=0)
+    return net
+
+
+def onnx_file(run: TrialRun, rows: Any, task: str) -> Any:
+    """A file that somebody else's converter wrote, with names of its own and a label beside the probabilities."""
+    from skl2onnx import to_onnx
+
+    model = sklearn_linear(run, rows, task)
+    path = Path(run.spec.folder).with_name("theirs.onnx")
+    options = None if task == "regression" else {"zipmap": False}
+    made = to_onnx(model, np.asarray(rows[:1], dtype=np.float32), options=options, target_opset=17)
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+FRAMEWORKS = [
+    sklearn_linear,
+    sklearn_forest,
+    sklearn_network,
+    lightgbm_trees,
+    pytest.param(xgboost_trees, marks=needs("xgboost")),
+    pytest.param(torch_network, marks=needs("torch")),
+    pytest.param(keras_network, marks=needs("keras")),
+    onnx_file,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TARGETS)
+@pytest.mark.parametrize("fit", FRAMEWORKS)
+def test_from_fit_to_prediction(served: Workspace, tmp_path: Path, fit: Callable[..., Any], task: str) -> None:
+    """What Triton answers is what the framework itself answers, within the tolerance, on every row of the test split."""
+    prepared = prepared_for(served, task)
+    run = trial_on(served, prepared, tmp_path / "out")
+    pre = pre_of(run, scale=fit not in {sklearn_forest, lightgbm_trees, xgboost_trees})
+    model = fit(run, np.asarray(pre.transform(run.inputs(run.train)), dtype=np.float32), task)
+    run.save(pre=pre, model=model)
+    answers, _ = in_triton(served, run, TOLERANCE[task])
+    own = run.answers(pre, model, run.test)
+    assert tuple(answers) == answer_names(task) or set(answers) == set(answer_names(task))
+    scale = np.maximum(1, np.abs(own.numbers())) if task == "regression" else 1
+    assert np.max(np.abs(answers[NUMBERS[task]] - own.numbers()) / scale) <= TOLERANCE[task]
+    if task != "regression":
+        labels = own.columns()["label"]
+        assert np.mean(answers["label"].ravel() == np.asarray(labels)) >= 0.99
+        assert len(set(np.asarray(labels).tolist())) > 1
