@@ -1,9 +1,10 @@
-"""What a bundle is: four models whose names carry a digest of what they do, so that two bundles never mix.
+"""What a bundle is: models whose names carry a digest of what they do, so that two bundles never mix.
 
-    PROJECT-DIGEST          the ensemble: raw inputs -> `probability`, `label`
+    PROJECT-DIGEST          the ensemble: raw inputs -> the task's answer
     PROJECT-DIGEST-pre      one ONNX graph each
     PROJECT-DIGEST-model
     PROJECT-DIGEST-post
+    PROJECT-DIGEST-fused    in place of the three, where a project joins them in one graph
 
 Beside them a server keeps the ensemble PROJECT, which names the parts of the bundle that serves.
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from components.records import Artifact, Bundle
 
 PARTS: Final = ("pre", "model", "post")
+FUSED: Final = "fused"
 GOLDEN: Final = "golden.parquet"
 CONFIG: Final = "config.pbtxt"
 VERSION: Final = "1"
@@ -35,23 +37,24 @@ def bundle_name(project: str, digest: str) -> str:
     return f"{project}-{digest[:_DIGITS]}"
 
 
-def part_names(model: str) -> dict[str, str]:
+def part_names(model: str, parts: Iterable[str] = PARTS) -> dict[str, str]:
     """`pre`, `model`, `post` -> the name of the model that runs it, for the ensemble `model`."""
-    return {part: f"{model}-{part}" for part in PARTS}
+    return {part: f"{model}-{part}" for part in parts}
 
 
 def bundle_of(project: str, model: str) -> str | None:
     """The ensemble that a model of `project` is or belongs to; None for the models of others."""
-    found = re.fullmatch(rf"({re.escape(project)}-[0-9a-f]{{{_DIGITS}}})(-({'|'.join(PARTS)}))?", model)
+    found = re.fullmatch(rf"({re.escape(project)}-[0-9a-f]{{{_DIGITS}}})(-({'|'.join((*PARTS, FUSED))}))?", model)
     return found.group(1) if found else None
 
 
 def models_of(bundle: Bundle) -> dict[str, dict[str, Artifact]]:
     """Model -> path inside the model -> file; the ensemble comes last."""
-    models: dict[str, dict[str, Artifact]] = {name: {} for name in (*part_names(bundle.model).values(), bundle.model)}
+    models: dict[str, dict[str, Artifact]] = {}
     for path, file in bundle.files.items():
         model, inside = path.split("/", 1)
-        models[model][inside] = file
+        models.setdefault(model, {})[inside] = file
+    models[bundle.model] = models.pop(bundle.model)
     return models
 
 

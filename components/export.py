@@ -6,10 +6,23 @@ import inspect
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from components.adapters.onnx_graphs import fuse
 from components.adapters.triton_config import Graph, check_chain, ensemble_config, part_config, read_graph, read_outputs
 from components.adapters.triton_model import TritonPythonModel
-from components.bundle import CONFIG, GOLDEN, KEEP, NO_CACHE, PARTS, VERSION, bundle_name, content_digest, part_names
+from components.bundle import (
+    CONFIG,
+    FUSED,
+    GOLDEN,
+    KEEP,
+    NO_CACHE,
+    PARTS,
+    VERSION,
+    bundle_name,
+    content_digest,
+    part_names,
+)
 from components.golden import example_of, golden_table
 from components.project import Serve
 from components.records import Bundle, Candidate, Prepared
@@ -29,10 +42,12 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
     paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
     graphs = {part: read_graph(path) for part, path in paths.items()}
     check_chain(graphs, prepared.features, prepared.task, prepared.classes)
-    digest = content_digest(repository(project, serve.target, paths, graphs))
-    model = bundle_name(project, digest)
     test, predictions = map(workspace.artifacts.local, (prepared.test.file, trial.predictions))
-    with workspace.output() as out:
+    with workspace.output() as out, TemporaryDirectory() as scratch:
+        if serve.join == "fused":
+            paths, graphs = _fused(paths, Path(scratch))
+        digest = content_digest(repository(project, serve.target, paths, graphs))
+        model = bundle_name(project, digest)
         _write(out.folder, repository(model, serve.target, paths, graphs))
         table = golden_table(prepared, test, predictions, serve.golden)
         pq.write_table(table, out.folder / GOLDEN)
@@ -54,7 +69,7 @@ def repository(
     model: str, target: str, paths: Mapping[str, Path], graphs: Mapping[str, Graph]
 ) -> dict[str, Path | str]:
     """Path inside a model repository -> a file, or the text of one, for the ensemble `model` and its parts."""
-    names = part_names(model)
+    names = part_names(model, paths)
     files: dict[str, Path | str] = {f"{model}/{CONFIG}": ensemble_config(model, names, graphs), f"{model}/{KEEP}": ""}
     for part, name in names.items():
         files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], read_outputs(part, graphs), target)
@@ -63,6 +78,13 @@ def repository(
             files[f"{name}/{VERSION}/model.py"] = Path(inspect.getfile(TritonPythonModel))
             files[f"{name}/{NO_CACHE}"] = ""
     return files
+
+
+def _fused(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], dict[str, Graph]]:
+    """The three graphs as one."""
+    path = folder / "fused.onnx"
+    path.write_bytes(fuse(list(paths.values())))
+    return {FUSED: path}, {FUSED: read_graph(path)}
 
 
 def _write(folder: Path, files: Mapping[str, Path | str]) -> None:

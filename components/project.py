@@ -168,6 +168,9 @@ class Serve(Settings):
     """What the bundle must hold on a real server."""
 
     target: Literal["auto", "full"] = "auto"
+    join: Literal["ensemble", "fused"] = "ensemble"
+    """Pre-processing, model and post-processing as three models of one ensemble, or fused into one graph, which saves a
+    small model most of its time; `qualify` holds both to the same answers."""
     golden: PositiveInt = Field(default=256, le=10_000)
     """Golden requests, drawn from the test split."""
     tolerance: PositiveFloat = 1e-5

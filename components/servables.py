@@ -32,7 +32,7 @@ _CAPITALS = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvw
 class Vocabulary:
     """From a text `[rows, 1]` to the ids of its first words `[rows, length]`, int64.
 
-    Words stand between blanks, and the case of ASCII letters makes no difference.
+    Words stand between spaces, and the case of ASCII letters makes no difference.
 
     Args:
         words: without repetition; the first one has the id `FIRST`.
@@ -48,7 +48,7 @@ class Vocabulary:
             raise ConfigError(
                 f"a vocabulary of {len(self.words)} words{'' if odd is None else f', such as {odd!r}'}, "
                 f"length {self.length}",
-                accepted="words without blanks and capitals, each once, and a length of 1 or more",
+                accepted="words without spaces and capitals, each once, and a length of 1 or more",
             )
 
     @classmethod
@@ -145,11 +145,8 @@ Servable = Vocabulary | Embedding | Lookup
 
 
 def split(text: str) -> list[str]:
-    """The words of a text, as ONNX's StringSplit finds them: between ASCII's blanks."""
-    return [word for word in text.translate(_CAPITALS).translate(_BLANKS).split(" ") if word]
-
-
-_BLANKS = str.maketrans(dict.fromkeys("\t\n\v\f\r", " "))
+    """The words of a text, as ONNX Runtime's StringSplit finds them: between spaces, tabs and line ends being no spaces."""
+    return [word for word in text.translate(_CAPITALS).split(" ") if word]
 
 
 def write(servable: Servable, path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from components.bundle import CONFIG, KEEP, bundle_of, models_of, part_names
+from components.bundle import CONFIG, FUSED, KEEP, PARTS, bundle_of, models_of, part_names
 from components.errors import GateError, UnavailableError
 from components.golden import features_of
 from components.model_inputs import to_tensors
@@ -77,7 +77,7 @@ def bring_up(workspace: Workspace, bundle: Bundle) -> bool:
 
 def take_down(server: ModelServer, model: str) -> None:
     """Unload an ensemble and its parts, and take them out of the repository."""
-    for name in (model, *part_names(model).values()):
+    for name in (model, *part_names(model, (*PARTS, FUSED)).values()):
         server.unload(name)
 
 

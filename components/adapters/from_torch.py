@@ -43,7 +43,7 @@ class TorchConverter:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 program = torch.onnx.export(
-                    part.eval(),
+                    _still(part),
                     (example,),
                     dynamo=True,
                     input_names=[info.name],
@@ -63,7 +63,16 @@ class TorchConverter:
         array = dense(joined(given))
         rows = array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float32)
         with torch.inference_mode():
-            return part.eval()(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+            return _still(part)(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+
+
+def _still(part: Any) -> Any:
+    """The module as it answers; one that comes from a file of `torch.export` knows no other way."""
+    from contextlib import suppress
+
+    with suppress(NotImplementedError):
+        part.eval()
+    return part
 
 
 def _width(part: Any) -> int | None:

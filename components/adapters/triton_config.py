@@ -155,15 +155,16 @@ def ensemble_config(name: str, parts: Mapping[str, str], graphs: Mapping[str, Gr
 
     Args:
         name: the ensemble's.
-        parts: `pre`, `model`, `post` -> the name of the model that runs it.
+        parts: `pre`, `model`, `post`, in this order, or `fused` alone -> the name of the model that runs it.
         graphs: the same -> what it takes and yields.
     """
     from tritonclient.grpc import model_config_pb2 as proto
 
     steps, before = [], ""
+    first, last = next(iter(parts)), list(parts)[-1]
     for part, model in parts.items():
         taken = {tensor.name: f"{before}{tensor.name}" for tensor in graphs[part].inputs}
-        before = "" if part == "post" else f"{part}."
+        before = "" if part == last else f"{part}."
         given = {output: f"{before}{output}" for output in read_outputs(part, graphs)}
         steps.append(proto.ModelEnsembling.Step(model_name=model, model_version=-1, input_map=taken, output_map=given))
     return _text(
@@ -171,8 +172,8 @@ def ensemble_config(name: str, parts: Mapping[str, str], graphs: Mapping[str, Gr
             name=name,
             platform="ensemble",
             max_batch_size=MAX_ROWS,
-            input=[_input(tensor) for tensor in graphs["pre"].inputs],
-            output=[_output(tensor) for tensor in graphs["post"].outputs if tensor.name in ANSWER],
+            input=[_input(tensor) for tensor in graphs[first].inputs],
+            output=[_output(tensor) for tensor in graphs[last].outputs if tensor.name in ANSWER],
             ensemble_scheduling=proto.ModelEnsembling(step=steps),
         )
     )

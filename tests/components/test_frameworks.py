@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,38 @@ def test_from_fit_to_prediction(served: Workspace, tmp_path: Path, fit: Callable
         labels = own.columns()["label"]
         assert np.mean(answers["label"].ravel() == np.asarray(labels)) >= 0.99
         assert len(set(np.asarray(labels).tolist())) > 1
+
+
+# --- joined in one graph ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TARGETS)
+def test_fused_is_the_ensemble(served: Workspace, tmp_path: Path, task: str) -> None:
+    """One graph in place of three answers the same, is one model behind the ensemble's name, and costs less."""
+    run = trial_on(served, prepared_for(served, task), tmp_path / "out")
+    pre = pre_of(run, scale=False)
+    run.save(pre=pre, model=lightgbm_trees(run, pre.transform(run.inputs(run.train)), task))
+    test = to_tensors(pq.read_table(run.spec.splits["test"]), run.spec.prepared.features)
+    row = {name: array[:1] for name, array in test.items()}
+    found: dict[str, Any] = {}
+    for join in ("ensemble", "fused"):
+        bundle = bundle_of(served, run, Serve(golden=48, join=join, p99_ms=5000))
+        found[join] = (served.server.infer(bundle.model, test), bundle, served.server.parts(bundle.model))
+    assert len(found["fused"][2]) == 1
+    assert len(found["ensemble"][2]) == 3
+    for name in answer_names(task):
+        np.testing.assert_array_equal(found["fused"][0][name], found["ensemble"][0][name])
+    times = {join: median_ms(served, bundle.model, row) for join, (_, bundle, _) in found.items()}
+    assert times["fused"] < times["ensemble"]
+    for _, bundle, _ in found.values():
+        take_down(served.server, bundle.model)
+
+
+def median_ms(workspace: Workspace, model: str, row: dict[str, Any]) -> float:
+    times = []
+    for _ in range(60):
+        begun = time.perf_counter()
+        workspace.server.infer(model, row)
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times) * 1e3)
