@@ -58,14 +58,15 @@ def models_of(bundle: Bundle) -> dict[str, dict[str, Artifact]]:
     return models
 
 
-def content_digest(files: Mapping[str, Path | str]) -> str:
+def content_digest(files: Mapping[str, Path | str | bytes]) -> str:
     """SHA-256 over paths and contents, hex.
 
     Args:
-        files: path inside the bundle -> a file, or the text of one.
+        files: path inside the bundle -> a file, or what is in one.
     """
     whole = hashlib.sha256()
     for path, content in sorted(files.items()):
-        data = content.encode() if isinstance(content, str) else content.read_bytes()
+        data = content.encode() if isinstance(content, str) else content
+        data = data if isinstance(data, bytes) else data.read_bytes()
         whole.update(f"{path}\0{hashlib.sha256(data).hexdigest()}\n".encode())
     return whole.hexdigest()

@@ -70,12 +70,11 @@ def load_project(name: str) -> Project:
     if not sql.is_file():
         raise NotFoundError(f"no {sql}", next_step="write the query that yields one row an example")
     features = Features(sql=sql.read_text(), row=file.row, target=file.target, task=file.task, exclude=file.exclude)
-    return Project(
-        name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file.notebook)
-    )
+    return Project(name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file))
 
 
-def _notebook(folder: Path, name: str) -> Notebook:
+def _notebook(folder: Path, file: ProjectFile) -> Notebook:
+    name = file.notebook
     path = (root() / name).resolve()
     if not path.is_relative_to(root()):
         raise ConfigError(f"{folder / 'project.yaml'}: notebook {name!r}", accepted="a path inside the repository")
@@ -83,7 +82,20 @@ def _notebook(folder: Path, name: str) -> Notebook:
         raise NotFoundError(
             f"no notebook {path}", next_step=f"create it, or correct `notebook` in {folder}/project.yaml"
         )
-    return Notebook(path=name, code=code_digest(path))
+    modules = {}
+    for module in file.modules:
+        beside = (root() / module).resolve()
+        if beside.parent != path.parent or beside.suffix != ".py" or not beside.is_file():
+            raise ConfigError(
+                f"{folder / 'project.yaml'}: module {module!r}", accepted=f"a Python file beside {name}, by its path"
+            )
+        modules[module] = hashlib.sha256(beside.read_bytes()).hexdigest()
+    return Notebook(path=name, code=code_digest(path), modules=modules)
+
+
+def module_paths(notebook: Notebook) -> tuple[str, ...]:
+    """Where the notebook's modules are."""
+    return tuple(str(root() / module) for module in notebook.modules)
 
 
 def code_digest(path: Path) -> str:

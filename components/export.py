@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from components.adapters.onnx_graphs import fuse
 from components.adapters.triton_config import Graph, check_chain, ensemble_config, part_config, read_graph, read_outputs
 from components.adapters.triton_model import TritonPythonModel
+from components.adapters.triton_part import Opened
 from components.bundle import (
     CONFIG,
     FUSED,
@@ -25,6 +26,7 @@ from components.bundle import (
 )
 from components.golden import example_of, golden_table
 from components.project import Serve
+from components.python_part import SUFFIX, files_in
 from components.records import Bundle, Candidate, Prepared
 from components.workspace import open_workspace
 
@@ -67,15 +69,27 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
 
 def repository(
     model: str, target: str, paths: Mapping[str, Path], graphs: Mapping[str, Graph]
-) -> dict[str, Path | str]:
-    """Path inside a model repository -> a file, or the text of one, for the ensemble `model` and its parts."""
+) -> dict[str, Path | str | bytes]:
+    """Path inside a model repository -> a file, or what is in one, for the ensemble `model` and its parts."""
     names = part_names(model, paths)
-    files: dict[str, Path | str] = {f"{model}/{CONFIG}": ensemble_config(model, names, graphs), f"{model}/{KEEP}": ""}
+    files: dict[str, Path | str | bytes] = {
+        f"{model}/{CONFIG}": ensemble_config(model, names, graphs),
+        f"{model}/{KEEP}": "",
+    }
+    runner = Path(inspect.getfile(TritonPythonModel))
     for part, name in names.items():
-        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], read_outputs(part, graphs), target)
-        files[f"{name}/{VERSION}/model.onnx"] = paths[part]
-        if target == "auto":
-            files[f"{name}/{VERSION}/model.py"] = Path(inspect.getfile(TritonPythonModel))
+        python = paths[part].suffix == SUFFIX
+        backend = "auto" if python else target
+        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], read_outputs(part, graphs), backend)
+        if python:
+            files |= {f"{name}/{VERSION}/{inside}": content for inside, content in files_in(paths[part]).items()}
+            files[f"{name}/{VERSION}/model.py"] = Path(inspect.getfile(Opened))
+            files[f"{name}/{VERSION}/{runner.name}"] = runner
+        else:
+            files[f"{name}/{VERSION}/model.onnx"] = paths[part]
+            if target == "auto":
+                files[f"{name}/{VERSION}/model.py"] = runner
+        if backend == "auto":
             files[f"{name}/{NO_CACHE}"] = ""
     return files
 
@@ -87,11 +101,13 @@ def _fused(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], di
     return {FUSED: path}, {FUSED: read_graph(path)}
 
 
-def _write(folder: Path, files: Mapping[str, Path | str]) -> None:
+def _write(folder: Path, files: Mapping[str, Path | str | bytes]) -> None:
     for inside, content in files.items():
         path = folder / inside
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, str):
             path.write_text(content)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
         else:
             shutil.copyfile(content, path)

@@ -232,6 +232,8 @@ class ProjectFile(Settings):
     exclude: tuple[str, ...] = ()
     split: Annotated[TimeSplit | RandomSplit, Field(discriminator="by")]
     notebook: str
+    modules: tuple[str, ...] = ()
+    """Python files beside the notebook that it imports: classes of the project's own, see components/python_part.py."""
     search: Search
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
@@ -266,10 +268,12 @@ class ExpectationsFile(Settings):
 
 
 class Notebook(Settings):
-    """The project's notebook: where it is, and the digest of its code cells."""
+    """The project's notebook: where it is, the digest of its code cells, and the modules beside it that it imports."""
 
     path: Annotated[str, INCIDENTAL]
     code: str
+    modules: dict[str, str] = {}
+    """Path -> SHA-256."""
 
 
 class Project(Settings):

@@ -18,13 +18,11 @@ def register(project: str, profile: str, candidate: Candidate, prepared: Prepare
     """
     workspace = open_workspace(profile)
     trial = candidate.trial
-    content = digest(trial.graphs)
+    content, graphs = digest(trial.graphs), (trial.graphs.pre, trial.graphs.model, trial.graphs.post)
     version = workspace.tracker.register(
         name=project,
         run_id=trial.run_id,
-        graphs={
-            f"{part}.onnx": workspace.artifacts.local(getattr(trial.graphs, part)) for part in ("pre", "model", "post")
-        },
+        graphs={path.name: path for path in map(workspace.artifacts.local, graphs)},
         key=effect_key(),
         tags={"trilha.digest": content, "trilha.commit": prepared.commit, "trilha.tree": prepared.tree},
     )

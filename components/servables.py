@@ -145,7 +145,7 @@ Servable = Vocabulary | Embedding | Lookup
 
 
 def split(text: str) -> list[str]:
-    """The words of a text, as ONNX Runtime's StringSplit finds them: between spaces, tabs and line ends being no spaces."""
+    """The words of a text, as ONNX Runtime's StringSplit finds them: between spaces; tabs and line ends are none."""
     return [word for word in text.translate(_CAPITALS).split(" ") if word]
 
 

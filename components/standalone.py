@@ -155,5 +155,4 @@ def _made_up(part: Any, width: int) -> npt.NDArray[Any]:
     if isinstance(part, Lookup):
         keys = [*part.keys, "unheard-of", ""]
         return np.array([keys[place] for place in draw.integers(0, len(keys), ROWS)], dtype=np.object_).reshape(-1, 1)
-    rows = draw.normal(size=(ROWS, width)) * draw.choice([1, 10, 1000], (ROWS, 1))
-    return rows.astype(np.float32)
+    return np.asarray(draw.normal(size=(ROWS, width)) * draw.choice([1, 10, 1000], (ROWS, 1)), dtype=np.float32)

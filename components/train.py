@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from components.ledger import effect_key
 from components.place import Place
 from components.profile import GitStore
 from components.project import Notebook
-from components.records import Graphs, Parameters, Prepared, Trial
+from components.python_part import SUFFIX
+from components.records import Artifact, Graphs, Parameters, Prepared, Trial
 from components.revision import revision
 from components.trial import GRAPHS, PLOTS, PREDICTIONS, RESULT, TrialResult, TrialSpec
 from components.workspace import Workspace, open_workspace
@@ -57,7 +59,8 @@ def train(
     workspace, key = open_workspace(profile), effect_key()
     with workspace.output() as out:
         spec_file = out.folder / SPEC
-        spec_file.write_text(_spec(workspace, project, prepared, parameters, seed, out.folder).model_dump_json())
+        spec = _spec(workspace, project, prepared, parameters, seed, out.folder, notebook)
+        spec_file.write_text(spec.model_dump_json())
         order = papermill_kernel.Order(
             notebook=config.root() / notebook.path,
             output=out.folder / NOTEBOOK,
@@ -82,7 +85,7 @@ def train(
     return Trial(
         parameters=parameters,
         metrics=result.metrics,
-        graphs=Graphs(pre=files[GRAPHS[0]], model=files[GRAPHS[1]], post=files[GRAPHS[2]]),
+        graphs=graphs_in(files),
         predictions=files[PREDICTIONS],
         run_id=log.run_id,
         notebook=files[NOTEBOOK],
@@ -93,7 +96,13 @@ def train(
 
 
 def _spec(
-    workspace: Workspace, project: str, prepared: Prepared, parameters: Parameters, seed: int, folder: Path
+    workspace: Workspace,
+    project: str,
+    prepared: Prepared,
+    parameters: Parameters,
+    seed: int,
+    folder: Path,
+    notebook: Notebook,
 ) -> TrialSpec:
     board = _board(workspace, project)
     shutil.rmtree(board, ignore_errors=True)  # of an attempt that was killed
@@ -105,7 +114,14 @@ def _spec(
         tensorboard=str(board),
         parameters=parameters.values,
         seed=seed,
+        modules=config.module_paths(notebook),
     )
+
+
+def graphs_in(files: Mapping[str, Artifact]) -> Graphs:
+    """The three graphs among a trial's files; a part of the project's own has another suffix."""
+    pre, model, post = (files.get(name) or files[Path(name).with_suffix(SUFFIX).name] for name in GRAPHS)
+    return Graphs(pre=pre, model=model, post=post)
 
 
 def _board(workspace: Workspace, project: str) -> Path:

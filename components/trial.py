@@ -56,6 +56,8 @@ class TrialSpec(Record):
     parameters: dict[str, Scalar]
     """What papermill injects too, for TensorBoard's hparams."""
     seed: int
+    modules: tuple[str, ...] = ()
+    """Files that a part of the project's own may come from."""
 
     def open(self) -> TrialRun:
         """The trial, for its notebook. By naming it here, what notebooks call becomes part of the train step's key."""
@@ -108,6 +110,7 @@ def _interactive(project: str) -> TrialSpec:
             f"no prepared data of project {project!r} in profile {profile!r}",
             next_step=f"trilha run {project} --profile {profile} --until prepare",
         )
+    loaded = config.load_project(project)
     folder = Path(tempfile.mkdtemp(prefix=f"trilha-{project}-"))
     splits = {"train": prepared.train, "valid": prepared.valid, "test": prepared.test}
     return TrialSpec(
@@ -116,7 +119,8 @@ def _interactive(project: str) -> TrialSpec:
         folder=str(folder),
         tensorboard=str(folder / "tensorboard"),
         parameters={},
-        seed=config.load_project(project).file.seed,
+        seed=loaded.file.seed,
+        modules=config.module_paths(loaded.notebook),
     )
 
 
@@ -207,6 +211,7 @@ class TrialRun:
 
         A part is what its framework gives: a fitted object of scikit-learn, LightGBM, XGBoost, PyTorch or Keras, the
         path of an ONNX file, a servable of `components.servables`, or several of these in a list, one after the other.
+        In the place of `pre` or `model` it may be a class of the project's own, see `components.python_part`.
 
         Args:
             pre: from the inputs to features, fitted on `inputs(train)`; None where numbers go in as they are. It has to
@@ -225,8 +230,18 @@ class TrialRun:
         prepared = self.spec.prepared
         task, classes = prepared.task, prepared.classes
         check_classes(model, task, classes)
-        paths = [self._folder / name for name in GRAPHS]
-        write_graphs(pre, model, threshold, prepared.features, (paths[0], paths[1], paths[2]), task, classes, post)
+        pre_path, model_path, post_path = (self._folder / name for name in GRAPHS)
+        self._paths = write_graphs(
+            pre,
+            model,
+            threshold,
+            prepared.features,
+            (pre_path, model_path, post_path),
+            task,
+            classes,
+            post,
+            [Path(module) for module in self.spec.modules],
+        )
         valid = self.answers(pre, model, self.valid, threshold, post)
         self._check_parity(self.valid, valid)
         self._check_gaps(pre, model, post)
@@ -286,7 +301,7 @@ class TrialRun:
         from components.model_inputs import frame_to_tensors
 
         inputs = frame_to_tensors(rows, self.features)
-        found = run_graphs([self._folder / name for name in GRAPHS], inputs)[NUMBERS[expected.task]]
+        found = run_graphs(self._paths, inputs)[NUMBERS[expected.task]]
         own = expected.numbers()
         if found.shape != own.shape:
             raise GateError(f"as ONNX the model answers {list(found.shape)} where its own answer is {list(own.shape)}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from components.errors import ConfigError, TrilhaError
+from components.python_part import is_part
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +34,22 @@ class Converter(Protocol):
 
     def answer(self, part: Any, given: Tensors) -> Any:
         """What the framework itself makes of the tensors that the graph takes: an array of as many rows."""
+
+
+class PythonConverter:
+    """A class of the project's own, which becomes no graph."""
+
+    def graph(self, part: Any, given: Sequence[ValueInfoProto], output: str) -> ModelProto:
+        """Refuse: only whole places are run in Python."""
+        raise ConfigError(
+            f"{type(part).__name__} is a Python class, and becomes no graph of {', '.join(one.name for one in given)}",
+            accepted="a place of its own, `pre` or `model`, and not in a list",
+            next_step=f"let it yield {output} by itself",
+        )
+
+    def answer(self, part: Any, given: Tensors) -> Any:
+        """What it answers."""
+        return part({name: dense(array) for name, array in given.items()})
 
 
 def _keras() -> Converter:
@@ -93,7 +110,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {"keras": ("tf2onnx",), "torch": ("on
 
 ACCEPTED = (
     "a fitted object of keras, lightgbm, scikit-learn, torch or xgboost, the path of an ONNX file, a servable of "
-    "components.servables, or a list of these"
+    "components.servables, a list of these, or a class of the project's own (components.python_part)"
 )
 
 
@@ -113,6 +130,8 @@ def converter_of(part: Any) -> Converter:
                     next_step=f"pip install 'trilha[{package}]'",
                 )
             return CONVERTERS[package]()
+    if is_part(part):
+        return PythonConverter()
     raise ConfigError(
         f"no conversion to ONNX for {type(part).__module__}.{type(part).__name__}",
         accepted=ACCEPTED,

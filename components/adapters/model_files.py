@@ -34,7 +34,10 @@ def _skops(path: Path) -> Any:
 def _torch(path: Path) -> Any:
     import torch
 
-    return torch.export.load(path).module()
+    program = torch.export.load(path)
+    module = program.module()
+    module.in_features = program.example_inputs[0][0].shape[1]
+    return module
 
 
 def _xgboost(path: Path) -> Any:

@@ -19,6 +19,7 @@ from components.adapters.onnx_build import chained, made, renamed, tensor
 from components.answers import LABEL, NUMBERS, shown
 from components.errors import ConfigError, GateError
 from components.model_inputs import width
+from components.python_part import SUFFIX, is_part, keep, opened
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,8 +35,11 @@ def write_graphs(
     task: str = "binary",
     classes: Sequence[Any] = (0, 1),
     post: Any = None,
-) -> None:
-    """Convert a fitted model and write its three graphs.
+    modules: Sequence[Path] = (),
+) -> tuple[Path, Path, Path]:
+    """Convert a fitted model and write its three graphs; returns where they are.
+
+    What is a class of the project's own (`components.python_part`) is no graph, and is written as `.zip` in its place.
 
     Args:
         pre: a part (see `components.adapters.converters`) that turns the inputs into `features`; None: numbers go in
@@ -47,20 +51,43 @@ def write_graphs(
         task: what the model answers.
         classes: of the answer's probabilities, in order.
         post: a part from scores to scores, between the model and the answer.
+        modules: the files that a class of the project's own may come from.
 
     Raises:
         ConfigError: a part is of a kind that is not converted, or the model has other classes.
     """
     check_classes(model, task, classes)
     given = raw_inputs(features)
-    graphs = [_passed_on(given) if pre is None else graph_of(pre, given, "features")]
-    graphs.append(graph_of(model, list(graphs[0].graph.output), "scores"))
+    before = _passed_on(given) if pre is None else _written(pre, given, "features", modules, paths[0])
+    features_from, pre_path = _kept(before, paths[0])
+    scores_from, model_path = _kept(_written(model, features_from, "scores", modules, paths[1]), paths[1])
     answer = _answer_graph(task, classes, threshold)
     if post is not None:
-        scores = list(graphs[1].graph.output)
-        answer = chained([graph_of(post, scores, "scored"), renamed(answer, "", {"scores": "scored"})], "post")
-    for graph, path in zip((*graphs, answer), paths, strict=True):
-        path.write_bytes(graph.SerializeToString(deterministic=True))
+        answer = chained([graph_of(post, scores_from, "scored"), renamed(answer, "", {"scores": "scored"})], "post")
+    return pre_path, model_path, _kept(answer, paths[2])[1]
+
+
+def _written(
+    part: Any, given: Sequence[ValueInfoProto], output: str, modules: Sequence[Path], path: Path
+) -> ModelProto | list[ValueInfoProto]:
+    """The graph of a part; of a class of the project's own, which is written, the tensor that it yields."""
+    from onnx import TensorProto
+
+    if not is_part(part):
+        return graph_of(part, given, output)
+    keep(part, given, output, modules, path.with_suffix(SUFFIX))
+    return [tensor(output, TensorProto.FLOAT, part.width)]
+
+
+def _kept(made_of: ModelProto | list[ValueInfoProto], path: Path) -> tuple[list[ValueInfoProto], Path]:
+    """What a place yields, and its file; that of an earlier attempt of the other kind goes."""
+    other = path.with_suffix(SUFFIX)
+    if isinstance(made_of, list):
+        path.unlink(missing_ok=True)
+        return made_of, other
+    other.unlink(missing_ok=True)
+    path.write_bytes(made_of.SerializeToString(deterministic=True))
+    return list(made_of.graph.output), path
 
 
 def own_scores(pre: Any, model: Any, post: Any, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -115,10 +142,7 @@ def run_graphs(paths: Sequence[Path], inputs: Mapping[str, npt.NDArray[Any]]) ->
     values = dict(inputs)
     for path in paths:
         try:
-            opened = session(path)
-            wanted = [node.name for node in opened.get_inputs()]
-            names = [node.name for node in opened.get_outputs()]
-            values = dict(zip(names, opened.run(names, {name: values[name] for name in wanted}), strict=True))
+            values = _run(path, values)
         except KeyError as error:
             raise GateError(f"{path.name} asks for an input {error}", accepted=", ".join(sorted(values))) from error
         except Exception as error:  # ONNX Runtime's errors have no common class
@@ -126,9 +150,28 @@ def run_graphs(paths: Sequence[Path], inputs: Mapping[str, npt.NDArray[Any]]) ->
     return values
 
 
+def _run(path: Path, values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    if path.suffix == SUFFIX:
+        part = opened(path)
+        names, wanted, run = [part.about["output"]], list(part.about["inputs"]), part.run
+    else:
+        own = session(path)
+        names, wanted = [node.name for node in own.get_outputs()], [node.name for node in own.get_inputs()]
+        run = own.run
+    return dict(zip(names, run(names, {name: values[name] for name in wanted}), strict=True))
+
+
 def fuse(paths: Sequence[Path]) -> bytes:
-    """Several graphs, each fed by name from the one before it, as one."""
+    """Several graphs, each fed by name from the one before it, as one.
+
+    Raises:
+        ConfigError: one is no graph.
+    """
     import onnx
+
+    odd = next((path for path in paths if path.suffix == SUFFIX), None)
+    if odd is not None:
+        raise ConfigError(f"serve.join: fused, and `{odd.stem}` is a Python class", accepted="ensemble")
 
     whole: bytes = chained([onnx.load(path) for path in paths], "fused").SerializeToString(deterministic=True)
     return whole

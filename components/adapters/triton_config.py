@@ -6,14 +6,17 @@ nothing can be swapped on the way.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from components.adapters.triton_part import ABOUT
 from components.answers import LABEL, NUMBERS
 from components.errors import GateError
 from components.model_inputs import width
+from components.python_part import SUFFIX, files_in
 
 MAX_ROWS: Final = 16_384
 """Rows in one request, and in what the server gathers from several: enough for all golden requests at once."""
@@ -52,7 +55,7 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """The inputs and outputs of an ONNX file.
+    """The inputs and outputs of an ONNX file, or of a part of the project's own.
 
     Raises:
         GateError: it is not ONNX, or a tensor is not `[rows, width]` of a type that Triton knows.
@@ -60,6 +63,11 @@ def read_graph(path: Path) -> Graph:
     import onnx
     from google.protobuf.message import DecodeError
 
+    if path.suffix == SUFFIX:
+        about = json.loads(files_in(path)[ABOUT])
+        kinds = onnx.TensorProto.DataType.Name
+        taken = tuple(Tensor(name, _TYPES[kinds(kind)], width) for name, (kind, width) in about["inputs"].items())
+        return Graph(taken, (Tensor(about["output"], "TYPE_FP32", about["width"]),))
     try:
         graph = onnx.load(path).graph
     except DecodeError as error:
