@@ -168,7 +168,7 @@ def _array_type(field: pa.Field, column: pa.ChunkedArray) -> str:
 
     kind = field.type.value_type
     lengths = pc.list_value_length(column)
-    shortest, longest = pc.min_max(lengths).values() if len(column) > column.null_count else (None, None)
+    shortest, longest = pc.min(lengths).as_py(), pc.max(lengths).as_py()
     if not (kinds.is_integer(kind) or kinds.is_floating(kind)) or shortest != longest or not shortest:
         raise ConfigError(
             f"{SQL}: input {field.name!r} is {field.type}, of {shortest} to {longest} items",

@@ -141,3 +141,12 @@ def test_the_profiles_and_projects_that_ship_are_accepted(monkeypatch: pytest.Mo
     for path in (here / "config" / "projects").glob("*/project.yaml"):
         assert textwrap.dedent(load_project(path.parent.name).file.title)
     root.cache_clear()
+
+
+def test_metrics_are_of_the_task(small: Path) -> None:
+    """A metric or a threshold of another task is refused when the project is read, with those of its own."""
+    path = small / "config" / "projects" / "small" / "project.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("target: late", "target: late\ntask: regression"))
+    with pytest.raises(ConfigError, match="rmse, mae, r2 as metrics of task regression, not auc"):
+        load_project("small")

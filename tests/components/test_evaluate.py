@@ -11,9 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from components.errors import ConfigError, GateError
 from components.evaluate import evaluate
 from components.ledger import running_as
+from components.metrics import METRICS
 from components.project import Evaluate
 from components.records import Candidate, Champion, Decision, Prepared, digest
 from components.workspace import Workspace
+from tests.components.test_frameworks import candidate_from, pre_of, prepared_for, sklearn_linear, trial_on
 from tests.examples import FEATURES, candidate_of, commit_tables, parcels, prepare_as, prepare_parcels, trial_as
 
 NOBODY = Champion(release=0, digest="", graphs=None)
@@ -173,3 +175,42 @@ def test_answers_that_are_none(prepared: Prepared, good: Candidate, workspace: W
     trial = good.trial.model_copy(update={"predictions": files["predictions.parquet"]})
     with pytest.raises(GateError, match="answers are no probabilities"):
         weigh(prepared, good.model_copy(update={"trial": trial}))
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "baselines", "plot"),
+    [
+        ("multiclass", "macro_f1", {"majority", "logistic"}, "confusion.png"),
+        ("regression", "rmse", {"mean", "linear"}, "foretold.png"),
+    ],
+)
+def test_other_tasks(
+    workspace: Workspace, tmp_path: Path, task: str, metric: str, baselines: set[str], plot: str
+) -> None:
+    """Classes and values are weighed by metrics, baselines and plots of their own, and against a champion of their own."""
+    run = trial_on(workspace, prepared_for(workspace, task), tmp_path / "out")
+    pre = pre_of(run)
+    run.save(pre=pre, model=sklearn_linear(run, pre.transform(run.inputs(run.train)), task))
+    candidate = candidate_from(workspace, run, metric)
+    decision = weigh(run.spec.prepared, candidate, champion_of(candidate), metric=metric, loss=0.1)
+    assert decision.passed
+    assert set(decision.baselines) == {*baselines, "champion"}
+    assert set(decision.metrics) == set(METRICS[task])
+    assert decision.difference == pytest.approx((0, 0, 0), abs=1e-3)  # the champion's graphs are of 32 bits
+    assert plot in {artifact.path.rsplit("/", 1)[-1] for artifact in decision.plots}
+
+
+def test_champion_of_another_task(workspace: Workspace, tmp_path: Path) -> None:
+    """Where a project's task has changed, the champion cannot answer, and the other rules decide alone."""
+    candidates = {}
+    for task, metric in (("multiclass", "accuracy"), ("regression", "rmse")):
+        run = trial_on(workspace, prepared_for(workspace, task), tmp_path / task)
+        pre = pre_of(run)
+        run.save(pre=pre, model=sklearn_linear(run, pre.transform(run.inputs(run.train)), task))
+        candidates[task] = run, candidate_from(workspace, run, metric, task[0])
+    run, ours = candidates["regression"]
+    decision = weigh(run.spec.prepared, ours, champion_of(candidates["multiclass"][1]), metric="rmse")
+    assert decision.passed
+    assert any(
+        "champion cannot answer these rows (answers are probabilities, label)" in why for why in decision.reasons
+    )

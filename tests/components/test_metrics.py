@@ -8,6 +8,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.answers import ClassAnswers, ValueAnswers, from_scores
 from components.metrics import METRICS, Answers, all_metrics, at_least_as_good, best, difference, metric
 
 REFERENCE = {
@@ -117,3 +118,67 @@ def test_at_least_as_good() -> None:
     assert not at_least_as_good("auc", 0.6, 0.7)
     assert at_least_as_good("brier", 0.1, 0.2)
     assert not at_least_as_good("brier", math.nan, 0.2)
+
+
+# --- of the other tasks -----------------------------------------------------------------------------------------------
+
+CLASS_REFERENCE = {
+    "accuracy": lambda target, answers, weights: sklearn.metrics.accuracy_score(
+        target, answers.place, sample_weight=weights
+    ),
+    "balanced_accuracy": lambda target, answers, weights: sklearn.metrics.balanced_accuracy_score(
+        target, answers.place, sample_weight=weights
+    ),
+    "macro_f1": lambda target, answers, weights: sklearn.metrics.f1_score(
+        target, answers.place, average="macro", sample_weight=weights
+    ),
+    "log_loss": lambda target, answers, weights: sklearn.metrics.log_loss(
+        target, answers.probabilities, labels=[0, 1, 2], sample_weight=weights
+    ),
+}
+VALUE_REFERENCE = {
+    "rmse": sklearn.metrics.root_mean_squared_error,
+    "mae": sklearn.metrics.mean_absolute_error,
+    "r2": sklearn.metrics.r2_score,
+}
+
+
+def made_up_classes(rows: int) -> tuple[np.ndarray, ClassAnswers]:
+    draw = np.random.default_rng(2)
+    target = draw.integers(0, 3, rows)
+    scores = draw.dirichlet([1, 1, 1], rows) + np.eye(3)[target] * 0.3
+    answers = from_scores(scores / scores.sum(axis=1, keepdims=True), "multiclass", ("a", "b", "c"), 0.5)
+    assert isinstance(answers, ClassAnswers)
+    return target, answers
+
+
+@pytest.mark.parametrize("name", METRICS["multiclass"])
+def test_classes_agree_with_scikit_learn(name: str) -> None:
+    """Each metric of classes is scikit-learn's, weights included."""
+    target, answers = made_up_classes(300)
+    weights = np.random.default_rng(3).integers(0, 4, 300)
+    kept = weights > 0
+    expected = CLASS_REFERENCE[name](target[kept], answers.take(kept), weights[kept])
+    assert METRICS["multiclass"][name](target, answers)(weights.astype(float)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", METRICS["regression"])
+def test_values_agree_with_scikit_learn(name: str) -> None:
+    """Each metric of values is scikit-learn's, weights included."""
+    draw = np.random.default_rng(4)
+    target, weights = draw.normal(10, 3, 200), draw.integers(0, 4, 200).astype(float)
+    answers = ValueAnswers(target + draw.normal(0, 1, 200))
+    expected = VALUE_REFERENCE[name](target, answers.value, sample_weight=weights)
+    assert METRICS["regression"][name](target, answers)(weights) == pytest.approx(expected)
+
+
+def test_difference_of_classes_and_values() -> None:
+    """The bootstrap weighs two models of any task on the same rows; a model against itself is no different."""
+    target, answers = made_up_classes(300)
+    same = difference("macro_f1", target, answers, answers, resamples=20, confidence=0.9, seed=0)
+    assert same == (0, 0, 0)
+    values = np.arange(50.0)
+    worse = difference(
+        "rmse", values, ValueAnswers(values + 2), ValueAnswers(values + 1), resamples=20, confidence=0.9, seed=0
+    )
+    assert worse == (1, 1, 1)

@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 
-from components.model_inputs import frame_to_tensors, to_frame, to_tensors
+from components.model_inputs import column_tensor, frame_to_tensors, tensors_to_inputs, to_frame, to_tensors
 
 FEATURES = {"city": "string", "weight": "double", "seats": "bigint"}
 TABLE = pa.table(
@@ -61,3 +61,22 @@ def test_parts_of_a_table() -> None:
     chunked = pa.concat_tables([TABLE, TABLE.slice(0, 0), TABLE])
     assert to_tensors(chunked, FEATURES)["city"].ravel().tolist() == ["north", "", ""] * 2
     assert len(to_frame(TABLE.slice(0, 0), FEATURES)) == 0
+
+
+def test_arrays() -> None:
+    """An array is one tensor as wide as it is long, the same from a table, a frame, and rows as people write them."""
+    numbers = [[1.0, 2.0], [float("nan")] * 2, [0.1, float("nan")]]
+    table = pa.table({"id": [1, 2, 3], "pixels": pa.array(numbers, pa.list_(pa.float64(), 2))})
+    kinds = {"pixels": "double[2]"}
+    tensor = to_tensors(table, kinds)["pixels"]
+    assert (tensor.shape, tensor.dtype) == ((3, 2), np.dtype(np.float32))
+    np.testing.assert_array_equal(frame_to_tensors(to_frame(table, kinds), ["pixels"])["pixels"], tensor)
+    np.testing.assert_array_equal(column_tensor([[1.0, 2.0], None, [0.1, None]], "double[2]"), tensor)
+
+
+def test_what_a_model_is_fitted_on() -> None:
+    """Columns are a frame with their names; one array alone is the matrix that it is."""
+    frame = tensors_to_inputs(to_tensors(TABLE, FEATURES))
+    assert list(frame.columns) == list(FEATURES)
+    matrix = np.eye(3, dtype=np.float32)
+    assert tensors_to_inputs({"pixels": matrix}) is matrix

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from components.adapters import triton_config
 from components.errors import ConfigError
 from components.model_inputs import to_tensors
 from components.predict import predict, tensors_of
+from components.project import Serve
 from components.records import Release
 from components.serving import take_down
 from components.workspace import Workspace
+from tests.components.test_frameworks import bundle_of, pre_of, prepared_for, sklearn_linear, trial_on
 from tests.triton import FEATURES, Fitted, release_of
 
 ROW: dict[str, Any] = {"carrier": "UA", "origin": "JFK", "distance": 1400.5, "wind": 3, "hour": 17}
@@ -107,3 +110,42 @@ def test_rows_and_tables_make_the_same_tensors(release: Release, fitted: Fitted)
     for name, array in expected.items():
         assert tensors[name].dtype == array.dtype
         assert np.array_equal(tensors[name], array, equal_nan=array.dtype != np.object_)
+
+
+# --- other tasks, and arrays ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_answers_of_other_tasks(served: Workspace, tmp_path: Path, release: Release, task: str) -> None:
+    """A class comes by its name with the probability of each, a value as a number, as the framework's own."""
+    run = trial_on(served, prepared_for(served, task), tmp_path / "out")
+    pre = pre_of(run)
+    model = sklearn_linear(run, pre.transform(run.inputs(run.train)), task)
+    run.save(pre=pre, model=model)
+    bundle = bundle_of(served, run, Serve(golden=16, p99_ms=5000))
+    other = release.model_copy(update={"prepared": run.spec.prepared, "bundle": bundle, "project": "small"})
+    rows = pq.read_table(run.spec.splits["test"], columns=run.features).to_pylist()[:7]
+    answers = predict(served, other, rows)
+    own = run.answers(pre, model, run.test.head(7))
+    take_down(served.server, bundle.model)
+    if task == "regression":
+        assert [answer.value for answer in answers] == pytest.approx(own.value, rel=1e-5)
+        return
+    assert [answer.label for answer in answers] == own.columns()["label"]
+    for answer, expected in zip(answers, own.probabilities, strict=True):
+        assert list(answer.probabilities) == run.classes
+        assert list(answer.probabilities.values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_arrays(release: Release) -> None:
+    """An array is a list of as many numbers; null stands for a missing one, and for a missing number in one."""
+    prepared = release.prepared.model_copy(update={"features": {"pixels": "double[3]"}})
+    pictures = release.model_copy(update={"prepared": prepared})
+    tensors = tensors_of([{"pixels": [1, 2.5, None]}, {"pixels": None}], pictures)
+    np.testing.assert_array_equal(tensors["pixels"], np.array([[1, 2.5, math.nan], [math.nan] * 3], dtype=np.float32))
+    for wrong, accepted in [([1, 2], "a list of 3 numbers, or null"), (7, "a list of 3"), ([1, "x", 2], r"a number")]:
+        with pytest.raises(ConfigError, match=accepted):
+            tensors_of([{"pixels": wrong}], pictures)
+    with pytest.raises(ConfigError, match=r"'pixels\[1\]' is 'x'"):
+        tensors_of([{"pixels": [1, "x", 2]}], pictures)

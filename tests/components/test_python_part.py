@@ -22,12 +22,10 @@ from components.ledger import running_as
 from components.model_inputs import frame_to_tensors
 from components.project import Serve
 from components.qualify import qualify
-from components.records import Candidate, Parameters, Trial
 from components.serving import take_down
-from components.train import graphs_in
-from components.trial import PREDICTIONS, TrialRun
+from components.trial import TrialRun
 from components.workspace import Workspace
-from tests.components.test_frameworks import pre_of, prepared_for, trial_on
+from tests.components.test_frameworks import candidate_from, pre_of, prepared_for, trial_on
 
 SOURCE = '''
 """Scores by the nearest of a few rows."""
@@ -85,8 +83,7 @@ def allowed(run: TrialRun, module: Any) -> TrialRun:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["auto"])
-def test_from_fit_to_prediction(served: Workspace, tmp_path: Path, module: Any, target: str) -> None:
+def test_from_fit_to_prediction(served: Workspace, tmp_path: Path, module: Any) -> None:
     """What Triton answers is what the class itself answers, on every row of the test split; nothing in it is pickled."""
     run = allowed(trial_on(served, prepared_for(served, "multiclass"), tmp_path / "out"), module)
     pre = pre_of(run)
@@ -100,17 +97,8 @@ def test_from_fit_to_prediction(served: Workspace, tmp_path: Path, module: Any, 
     ]
     with zipfile.ZipFile(folder / "model.zip") as kept:
         assert kept.read("part.py").decode() == SOURCE
-    with running_as("f" * 64), served.output() as out:
-        for name in ("pre.onnx", "model.zip", "post.onnx", PREDICTIONS):
-            (out.folder / name).write_bytes((folder / name).read_bytes())
-        files = out.publish()
-    page = files[PREDICTIONS]
-    trial = Trial(
-        parameters=Parameters(values={}), metrics={}, graphs=graphs_in(files), predictions=page, run_id="", notebook=page,
-        page=page, plots=(), seconds=0.0,
-    )  # fmt: skip
-    candidate = Candidate(trial=trial, metric="", value=0.0, trials=(), run_id="")
-    serve = Serve(target=target, golden=48, p99_ms=5000)
+    candidate = candidate_from(served, run)
+    serve = Serve(golden=48, p99_ms=5000)
     with running_as("e" * 64):
         bundle = export("small", served.name, candidate, run.spec.prepared, serve)
         with pytest.raises(ConfigError, match=r"`model` is a Python class; accepted: ensemble"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from components import trial
 from components.adapters.onnx_graphs import run_graphs
 from components.config import load_project
-from components.errors import GateError, NotFoundError
+from components.errors import ConfigError, GateError, NotFoundError
 from components.ledger import perform
 from components.metrics import Answers, all_metrics
 from components.model_inputs import to_tensors
 from components.prepare import prepare
+from components.project import Features
 from components.records import Prepared
 from components.trial import GRAPHS, PREDICTIONS, RESULT, TrialResult, TrialRun, TrialSpec
 from components.workspace import Workspace, open_workspace
-from tests.examples import FEATURES, SPLIT, commit_tables, parcels, prepare_parcels, split_paths
+from tests.components.test_frameworks import pre_of, prepared_for, trial_on
+from tests.examples import FEATURES, SPLIT, commit_tables, parcels, prepare_as, prepare_parcels, split_paths
 
 
 @pytest.fixture
@@ -198,3 +201,68 @@ def test_what_notebooks_call_is_part_of_train() -> None:
 
     symbols = {"components.trial:TrialRun", "components.adapters.onnx_graphs:write_graphs", "components.metrics:_auc"}
     assert symbols <= set(fingerprint(train))
+
+
+# --- parts of several kinds -------------------------------------------------------------------------------------------
+
+
+def test_an_array_is_a_matrix(workspace: Workspace, tmp_path: Path) -> None:
+    """A model of one array is fitted on its matrix, with pre-processing or, where no number is missing, without."""
+    sql = "select id, late, sent, [distance, distance * distance, 1] as numbers from parcels"
+    features = Features(sql=sql, row="id", target="late")
+    prepared = prepare_as(workspace, commit_tables(workspace, {"parcels": [parcels()]}), features=features)
+    run = trial_on(workspace, prepared, tmp_path / "out")
+    rows = run.inputs(run.train)
+    assert rows.shape == (len(run.train), 3)
+    pre = make_pipeline(SimpleImputer(), StandardScaler()).fit(rows)
+    metrics = run.save(pre=pre, model=LogisticRegression().fit(pre.transform(rows), run.train["late"]))
+    assert metrics["auc"] > 0.6
+    with pytest.raises(GateError, match="missing value"):  # which a logistic regression alone does not take
+        run.save(pre=None, model=LogisticRegression().fit(rows, run.train["late"]))
+
+
+def test_text_needs_a_part(run: TrialRun) -> None:
+    """Without pre-processing numbers go in as they are; a text cannot, and is named."""
+    _, model = fitted(run, LogisticRegression())
+    with pytest.raises(ConfigError, match="no `pre`, and city is text"):
+        run.save(pre=None, model=model)
+
+
+def test_parts_in_a_list(run: TrialRun) -> None:
+    """Parts in a list follow each other and become one graph, before the model and behind it."""
+    calibrated = multiplied_by([[0.9, 0.1], [0.1, 0.9]])
+    pre, model = fitted(run, LogisticRegression())
+    plain = run.save(pre=pre, model=model)
+    softer = run.save(pre=[pre], model=model, post=[calibrated, calibrated])
+    assert softer["auc"] == pytest.approx(plain["auc"], abs=1e-6)
+    assert softer["log_loss"] != pytest.approx(plain["log_loss"], abs=1e-3)
+    assert sorted(path.name for path in Path(run.spec.folder).glob("*.onnx")) == sorted(GRAPHS)
+
+
+def multiplied_by(matrix: list[list[float]]) -> Path:
+    """An ONNX file that multiplies by a matrix."""
+    from onnx import TensorProto, helper
+
+    from components.adapters.onnx_build import made, tensor
+
+    ends = [tensor(name, TensorProto.FLOAT, 2) for name in ("in", "out")]
+    constant = helper.make_tensor("by", TensorProto.FLOAT, [2, 2], np.ravel(matrix).tolist())
+    path = Path(tempfile.mkdtemp()) / "by.onnx"
+    path.write_bytes(
+        made(
+            "by", [helper.make_node("MatMul", ["in", "by"], ["out"])], ends[:1], ends[1:], [constant]
+        ).SerializeToString()
+    )
+    return path
+
+
+def test_a_classifier_is_no_regression(workspace: Workspace, tmp_path: Path) -> None:
+    """A classifier where a value is asked for, and a model of other classes, are refused."""
+    run = trial_on(workspace, prepared_for(workspace, "regression"), tmp_path / "out")
+    with pytest.raises(ConfigError, match="LogisticRegression is a classifier; accepted: a regressor"):
+        run.save(pre=pre_of(run), model=LogisticRegression().fit([[0], [1]], [0, 1]))
+    run = trial_on(workspace, prepared_for(workspace, "multiclass"), tmp_path / "out")
+    with pytest.raises(
+        ConfigError, match="knows the classes 0, 1; accepted: a fitted classifier of far, heavy, far, light, near"
+    ):
+        run.save(pre=pre_of(run), model=LogisticRegression().fit([[0], [1]], [0, 1]))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import jupytext
 import nbclient
 import nbformat
 import pyarrow as pa
@@ -60,39 +59,6 @@ def prepared_flights(workspace: Workspace, folder: Path, share: int) -> Prepared
     record = perform(prepare, arguments, ledger=workspace.ledger, lock=workspace.lock).record
     assert isinstance(record, Prepared)
     return record
-
-
-def cells(path: Path) -> list[tuple[str, str, Any]]:
-    return [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in jupytext.read(path).cells]
-
-
-def test_pair() -> None:
-    """The notebook and its paired script hold the same cells; `jupytext --sync` brings them back in step."""
-    assert cells(NOTEBOOK) == cells(NOTEBOOK.with_suffix(".py"))
-
-
-def test_committed_without_outputs() -> None:
-    """Outputs are made anew for each trial, and kept with it."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
-
-
-def test_defines_nothing() -> None:
-    """A notebook tells and calls; what is worth a name is in `components`."""
-    assert not any("def " in source or "class " in source for kind, source, _ in cells(NOTEBOOK) if kind == "code")
-
-
-def test_parameters(repository: Path, workspace: Workspace) -> None:
-    """The cell tagged `parameters` has a default for everything that the search varies, and one for `spec`."""
-    folder = repository / "config" / "projects" / "flights"
-    shutil.copytree(ROOT / "config" / "projects" / "flights", folder)
-    shutil.copytree(ROOT / "notebooks", repository / "notebooks")
-    tagged = [source for _, source, tags in cells(NOTEBOOK) if "parameters" in tags]
-    defaults: dict[str, object] = {}
-    exec("\n".join(tagged), defaults)
-    spaces = load_project("flights").file.search.spaces
-    assert {name for space in spaces for name in space} | {"spec"} == set(defaults) - {"__builtins__"}
-    assert len({value for space in spaces for value in getattr(space["family"], "values", ())}) >= 2
 
 
 @pytest.mark.slow

@@ -322,3 +322,10 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
+
+
+def test_no_header(tmp_path: Path, convert: Convert) -> None:
+    """A file whose first line is data keeps that line, and its columns are numbered; equal values are no equal names."""
+    (tmp_path / "x.csv").write_text("0,0,5\n1,2,3\n")
+    converted = convert("x.csv", header=False)
+    assert read(converted).to_pydict() == {"column0": [0, 1], "column1": [0, 2], "column2": [5, 3]}

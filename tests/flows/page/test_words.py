@@ -99,3 +99,38 @@ def test_setting() -> None:
 def test_command() -> None:
     """A command line can be pasted into a shell."""
     assert words.command("trilha", "predict", "--row", '{"a": 1}') == """trilha predict --row '{"a": 1}'"""
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "own", "baselines", "expected"),
+    [
+        (
+            "multiclass",
+            "balanced_accuracy",
+            0.9,
+            {"logistic": 0.8, "majority": 0.1},
+            "Of each class it finds 90.0% on average",
+        ),
+        ("multiclass", "macro_f1", 0.9, {"logistic": 0.8, "majority": 0.1}, "its macro F1 is 0.9000"),
+        (
+            "regression",
+            "rmse",
+            2.0,
+            {"linear": 3.0, "mean": 4.0},
+            "its root mean squared error (lower is better) is 2.0000",
+        ),
+    ],
+)
+def test_other_tasks(
+    release: Release, task: str, metric: str, own: float, baselines: dict[str, float], expected: str
+) -> None:
+    """Classes and values are said in words of their own, each against its own baselines."""
+    found = weighed(release, metric, own, **baselines)
+    assert expected in words.verdict(found)
+    assert words.verdict(found).count(", ") >= 2
+    [skill] = words.caveats(found)
+    assert skill.endswith(
+        {"multiclass": "the logistic regression goes 78%.", "regression": "the linear regression goes 25%."}[task]
+    )
+    prepared = release.prepared.model_copy(update={"task": task, "classes": ("a", "b", "c")})
+    assert words.task_words(prepared) == {"multiclass": " (one of 3 classes)", "regression": " (a number)"}[task]
