@@ -199,17 +199,18 @@ class Cluster:
     def _refused(self, status: int, said: str) -> TrilhaError:
         """What an answer of the server means, and what to do."""
         host, where = self._host, f"config/profiles/{self._profile}.yaml"
+        namespace = self._settings.namespace
         if "exceeded quota" in said or status == 429:
-            next_step = "kubectl describe resourcequota -n NAMESPACE; wait for other runs, or ask for more"
+            next_step = f"kubectl describe resourcequota -n {namespace or 'NAMESPACE'}; wait, or ask for more"
             return UnavailableError(f"Kubeflow at {host}: quota exceeded: {said}", next_step=next_step)
         if status in {401, 302, 303, 307}:  # the latter lead to a login
             return self._unknown(where)
         if status in {301, 308}:
             return ConfigError(f"Kubeflow at {host} has moved", next_step=f"correct kubeflow.host in {where}")
         if status == 403:
-            namespace = self._settings.namespace or "its own namespace"
+            scope = f"in namespace {namespace!r}" if namespace else "without a namespace"
             return ConfigError(
-                f"Kubeflow at {host} forbids this in namespace {namespace!r}: {said}",
+                f"Kubeflow at {host} forbids this {scope}: {said}",
                 accepted="a namespace that the token's account may use",
                 next_step=f"correct kubeflow.namespace in {where}, or have the account bound to kubeflow-edit there",
             )
