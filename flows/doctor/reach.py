@@ -94,7 +94,7 @@ def get(url: str, profile: str, method: str = "GET", **options: Any) -> httpx.Re
     """The answer over HTTP, whatever its status.
 
     Raises:
-        ConfigError, UnavailableError: as `reach`, or there is no answer in time.
+        ConfigError, UnavailableError: as `reach`; or there is no answer in time, or none in HTTP.
     """
     import httpx
 
@@ -113,13 +113,13 @@ def shown(url: str) -> str:
 
 
 def _address(url: str, file: str) -> tuple[str, int]:
-    parts = urlsplit(url)
     try:
-        port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
-    except ValueError:  # beyond 65535, or no number
-        port = None
-    if not parts.hostname or not port:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or PORTS.get(parts.scheme.partition("+")[0])
+    except ValueError:  # a port beyond 65535, half a bracket
+        host = port = None
+    if not host or not port:
         raise ConfigError(
             f"{shown(url)} is no address", accepted="http://HOST:PORT, https://HOST", next_step=f"correct it in {file}"
         )
-    return parts.hostname, port
+    return host, port
