@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components import strict_yaml
 from components.errors import ConfigError, NotFoundError
+from components.given import read_text
 from components.profile import Profile
 from components.project import ExpectationsFile, Features, Notebook, Project, ProjectFile
 from components.settings import allowed_name
@@ -69,7 +70,9 @@ def load_project(name: str) -> Project:
     sql = folder / "features.sql"
     if not sql.is_file():
         raise NotFoundError(f"no {sql}", next_step="write the query that yields one row an example")
-    features = Features(sql=sql.read_text(), row=file.row, target=file.target, exclude=file.exclude)
+    features = Features(
+        sql=read_text(sql, strict_yaml.MAX_BYTES), row=file.row, target=file.target, exclude=file.exclude
+    )
     return Project(
         name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file.notebook)
     )
@@ -91,7 +94,7 @@ def code_digest(path: Path) -> str:
     import json
 
     try:
-        cells = json.loads(path.read_bytes())["cells"]
+        cells = json.loads(read_text(path))["cells"]
         code = [
             ["".join(cell["source"]), cell["metadata"].get("tags", [])] for cell in cells if cell["cell_type"] == "code"
         ]

@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.errors import ConfigError, NotFoundError
+from components.errors import ConfigError
+from components.given import read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,21 +36,13 @@ def read(path: Path) -> tuple[object, yaml.Node | None]:
 
     Raises:
         NotFoundError: there is no such file.
-        ConfigError: it is not YAML in UTF-8, or larger than 1 MB.
+        ConfigError: it cannot be read, is not YAML in UTF-8, or larger than 1 MB.
     """
+    text = read_text(path, MAX_BYTES)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise NotFoundError(f"{path}: {error.strerror}", next_step="check the name, or create the file") from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: {len(raw)} bytes", accepted=f"at most {MAX_BYTES} bytes of YAML")
-    try:
-        text = raw.decode()
         loader = _Loader(text)
         node = loader.get_single_node()
         return (loader.construct_document(node) if node is not None else {}), node
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}", accepted="YAML in UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""

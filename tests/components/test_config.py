@@ -115,6 +115,24 @@ def test_prose_and_outputs_do_not_change_a_notebook(project: Path, repository: P
     assert load_project("small").notebook != before
 
 
+@pytest.mark.parametrize(
+    "name", ["project.yaml", "features.sql", "expectations.yaml", "../../../notebooks/small.ipynb"]
+)
+def test_files_that_are_no_text_are_named(project: Path, name: str) -> None:
+    """Each file of a project, in another encoding and where the system refuses to read it."""
+    path = (project.parent / name).resolve()
+    path.write_bytes(b"a\n\xff\xfe")
+    with pytest.raises(ConfigError, match=f"{path}:2: not UTF-8 at byte 2") as caught:
+        load_project("small")
+    assert "\n" not in str(caught.value)
+    if path.suffix == ".ipynb":  # which has to lie in the repository itself
+        return
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(ConfigError, match="Input/output error; accepted: a file that you may read"):
+        load_project("small")
+
+
 def test_expectations_for_a_table_that_is_not_there_are_refused(project: Path) -> None:
     """A renamed table takes its expectations along or says so."""
     (project.parent / "expectations.yaml").write_text("tables: {trisp: []}")
