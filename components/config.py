@@ -70,12 +70,17 @@ def load_project(name: str) -> Project:
     sql = folder / "features.sql"
     if not sql.is_file():
         raise NotFoundError(f"no {sql}", next_step="write the query that yields one row an example")
-    features = Features(
-        sql=read_text(sql, strict_yaml.MAX_BYTES), row=file.row, target=file.target, exclude=file.exclude
-    )
+    features = Features(sql=_query(sql, file), row=file.row, target=file.target, exclude=file.exclude)
     return Project(
         name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file.notebook)
     )
+
+
+def _query(path: Path, file: ProjectFile) -> str:
+    """The query without comments and in one layout: an edit to those changes no step's key."""
+    from components.adapters.sql_rules import checked
+
+    return checked(read_text(path, strict_yaml.MAX_BYTES), file.sources, source=str(path))
 
 
 def _notebook(folder: Path, name: str) -> Notebook:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,24 @@ def prepare(
         ConfigError: the engine refuses the query, or it does not yield the columns that project.yaml names.
         GateError: the rows are not fit to learn from; names the column and counts.
     """
+    with _in_its_folder(project):
+        return _prepared(project, profile, commit, features, split, seed)
+
+
+@contextmanager
+def _in_its_folder(project: str) -> Iterator[None]:
+    """Errors name `features.sql` with its folder, which what finds them does not know."""
+    try:
+        yield
+    except (ConfigError, GateError) as error:
+        where = f"config/projects/{project}/{SQL}"
+        error.problem, error.next_step = (text.replace(SQL, where) for text in (error.problem, error.next_step))
+        raise
+
+
+def _prepared(
+    project: str, profile: str, commit: Commit, features: Features, split: TimeSplit | RandomSplit, seed: int
+) -> Prepared:
     workspace = open_workspace(profile)
     tables = _tables(workspace.store, commit, project)
     by = split.column if isinstance(split, TimeSplit) else split.key

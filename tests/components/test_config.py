@@ -10,6 +10,7 @@ import pytest
 
 from components.config import load_profile, load_project, root
 from components.errors import ConfigError, NotFoundError
+from components.records import digest
 
 PROJECT = """\
 title: A small one
@@ -36,7 +37,7 @@ def project(repository: Path) -> Path:
     folder = repository / "config" / "projects" / "small"
     folder.mkdir()
     (folder / "project.yaml").write_text(PROJECT)
-    (folder / "features.sql").write_text("select 1")
+    (folder / "features.sql").write_text("select id, late from trips")
     (folder / "expectations.yaml").write_text("tables: {trips: []}")
     (repository / "notebooks").mkdir()
     cells = [{"cell_type": "code", "source": ["x = 1"], "metadata": {"tags": ["parameters"]}, "outputs": [1]}]
@@ -130,6 +131,26 @@ def test_files_that_are_no_text_are_named(project: Path, name: str) -> None:
     path.unlink()
     path.symlink_to("/proc/self/mem")
     with pytest.raises(ConfigError, match="Input/output error; accepted: a file that you may read"):
+        load_project("small")
+
+
+def test_comments_and_layout_do_not_change_a_query(project: Path) -> None:
+    """A step's key holds what the query says, not how it is written down."""
+    path = project.parent / "features.sql"
+    before = load_project("small").features
+    path.write_text("-- one row a trip\nSELECT\n    id,\n    late  -- 0 or 1\nFROM trips\n;\n")
+    assert digest(load_project("small").features) == digest(before)
+    path.write_text("select id, 1 - late as late from trips")
+    assert digest(load_project("small").features) != digest(before)
+
+
+def test_a_query_that_reads_a_file_is_refused_on_load(project: Path) -> None:
+    """Before anything runs, with file and line as they are on the disk."""
+    path = project.parent / "features.sql"
+    path.write_text("-- one row a trip\n\nselect id, late\nfrom trips join read_csv('more.csv') using (id)\n")
+    with pytest.raises(
+        ConfigError, match=r"small/features\.sql:4: read_csv.*accepted: trips.*`sources` in project.yaml"
+    ):
         load_project("small")
 
 

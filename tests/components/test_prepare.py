@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -109,16 +110,31 @@ def test_numbers_are_widened(workspace: Workspace, column: str, kind: str) -> No
     ("sql", "words"),
     [
         ("select id, late, disttance from parcels", ["features.sql", '"disttance" not found', "parcels"]),
-        ("select id, late, distance from parcel", ["features.sql", "Table with name parcel does not exist", "parcels"]),
-        ("selct id from parcels", ["features.sql", "Invalid expression", "Line 1, Col: 13"]),
+        ("select id, late, distance from parcel", ["features.sql:1", "no table 'parcel' (did you mean 'parcels'?)"]),
+        ("selct id from parcels", ["features.sql:1", "Invalid expression", "Line 1, Col: 13"]),
         ("select 1; select 2", ["features.sql", "not exactly one statement"]),
         ("-- nothing", ["features.sql", "not exactly one statement"]),
     ],
 )
 def test_refused_query(workspace: Workspace, sql: str, words: list[str]) -> None:
-    """A query that the engine refuses is an error of features.sql, in the engine's own words, with the tables there are."""
+    """A query that is refused is an error of the project's features.sql, with the tables that there are."""
     error = refusal(workspace, sql, ConfigError)
+    assert error.startswith("config/projects/small/features.sql")
     assert all(word in error for word in words), error
+
+
+HOWS = ["read_csv('{0}')", "read_text('{0}')", "glob('{0}')", "query('from x')", "'{0}'"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_file_beside_the_commit(workspace: Workspace, tmp_path: Path, how: str) -> None:
+    """It is in no key and no trail, so a query cannot read it; the error says where it belongs."""
+    (tmp_path / "other.csv").write_text("id,distance\n1,2\n")
+    there = how.format(tmp_path / "other.csv")
+    error = refusal(workspace, f"select id, late,\n city from parcels\nsemi join {there} using (id)", ConfigError)
+    assert error.startswith("config/projects/small/features.sql:3: ")
+    assert "accepted: parcels" in error
+    assert "add it under `sources` in project.yaml" in error
 
 
 @pytest.mark.parametrize(
