@@ -41,8 +41,6 @@ def accepted(fault: ErrorDetails) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     if names(fault):
         return ", ".join(names(fault))
-    if kind == "union_tag_not_found":
-        return f"{context['discriminator']}: ... beside the other keys".replace("'", "")
     if kind in _BOUNDS:
         return _BOUNDS[kind].format(**context)
     if kind == "value_error":  # of a validator of ours, which says it

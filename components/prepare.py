@@ -15,6 +15,7 @@ from components.model_inputs import RESERVED
 from components.project import Features, RandomSplit, TimeSplit
 from components.records import Commit, Prepared, Split
 from components.reference import reference_profile
+from components.strict_yaml import nearest
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -116,10 +117,11 @@ def _examples(url: str, tables: Mapping[str, list[Path]], features: Features, by
     examples = run_sql(url, tables, features.sql, source=SQL)
     roles = {"row": features.row, "target": features.target, "split": by}
     roles |= {f"exclude {name!r}": name for name in features.exclude}
+    roles |= {f"evaluate.slices {name!r}": name for name in features.slices}
     for role, name in roles.items():
         if name not in examples.column_names:
             raise ConfigError(
-                f"{SQL} yields no column {name!r} (`{role}` in project.yaml)",
+                f"{SQL} yields no column {name!r} (`{role}` in project.yaml){nearest(name, examples.column_names)}",
                 accepted=", ".join(examples.column_names),
                 next_step=f"select it in {SQL}, or correct project.yaml",
             )
@@ -240,20 +242,11 @@ def _by_time(examples: pa.Table, split: TimeSplit) -> dict[str, pa.Table]:
             next_step=f"cast it in {SQL}",
         ) from error
     valid_from, test_from = (
-        pa.scalar(_moment(text), pa.timestamp("us")) for text in (split.valid_from, split.test_from)
+        pa.scalar(datetime.fromisoformat(text), pa.timestamp("us")) for text in (split.valid_from, split.test_from)
     )
     train, test = pc.less(times, valid_from), pc.greater_equal(times, test_from)
     valid = pc.invert(pc.or_(train, test))
     return {side: examples.filter(mask) for side, mask in zip(SIDES, (train, valid, test), strict=True)}
-
-
-def _moment(text: str) -> pa.Scalar:
-    import pyarrow as pa
-
-    try:
-        return pa.scalar(datetime.fromisoformat(text), pa.timestamp("us"))
-    except ValueError:
-        raise ConfigError(f"split: {text!r} in project.yaml", accepted="ISO 8601, such as 2013-10-01") from None
 
 
 def _by_hash(examples: pa.Table, split: RandomSplit, seed: int) -> dict[str, pa.Table]:

@@ -175,17 +175,23 @@ def test_refused_rows(workspace: Workspace, sql: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "kind", "word"),
-    [("sent", GateError, "is missing in 100 rows"), ("moment", ConfigError, "ISO 8601"), ("city", ConfigError, "sent")],
+    ("sent", "kind", "word"),
+    [("cast(null as date)", GateError, "is missing in 100 rows"), ("city", ConfigError, "ISO 8601")],
 )
-def test_refused_time(workspace: Workspace, column: str, kind: type[TrilhaError], word: str) -> None:
-    """A split by time needs a time in every row, and dates that are dates."""
-    split = TimeSplit(
-        by="time", column="sent", valid_from="soon" if column == "moment" else "2024-02-01", test_from="2025-01-01"
-    )
-    sent = {"sent": "cast(null as date)", "moment": "sent", "city": "city"}[column]
+def test_refused_time(workspace: Workspace, sent: str, kind: type[TrilhaError], word: str) -> None:
+    """A split by time needs a time in every row."""
+    split = TimeSplit(by="time", column="sent", valid_from="2024-02-01", test_from="2025-01-01")
     error = refusal(workspace, f"select id, late, distance, {sent} as sent from parcels", kind, split)
     assert word in error
+
+
+def test_slices_that_are_not_there(workspace: Workspace) -> None:
+    """Said before anything is learned, with the nearest name."""
+    features = Features(sql="select * from parcels", row="id", target="late", exclude=("sent",), slices=("ctiy",))
+    with pytest.raises(
+        ConfigError, match=r"'ctiy' \(`evaluate.slices 'ctiy'` in .*\) \(did you mean 'city'\?\); accept"
+    ):
+        prepare_as(workspace, commit_tables(workspace, {"parcels": [parcels(100)]}), features=features)
 
 
 def test_empty_side(workspace: Workspace) -> None:
