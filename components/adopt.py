@@ -74,5 +74,6 @@ def _files(store: DataStore, project: str, table: str, commit: str) -> list[Entr
 def _stamps(commit: str, entries: list[Entry]) -> tuple[FileStamp, ...]:
     """Where a table comes from, for the trail."""
     return tuple(
-        FileStamp(url=f"commit:{commit}/{entry.path}", size=entry.size, stamp=entry.sha256) for entry in entries
+        FileStamp(url=f"commit:{commit}/{entry.path}", size=entry.size, stamp=entry.sha256, sha256=entry.sha256)
+        for entry in entries
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from components import strict_yaml
 from components.errors import ConfigError, NotFoundError
+from components.given import read_text
 from components.profile import Profile
-from components.project import ExpectationsFile, Features, Notebook, Project, ProjectFile
+from components.project import ExpectationsFile, Features, Notebook, Project, ProjectFile, TimeSplit
 from components.settings import allowed_name
 
 
@@ -63,31 +64,84 @@ def load_project(name: str) -> Project:
     unknown = sorted(set(expectations) - set(file.sources))
     if unknown:
         raise ConfigError(
-            f"{folder / 'expectations.yaml'}: no table {unknown[0]!r} in project.yaml",
+            f"{strict_yaml.place(folder / 'expectations.yaml', 'tables', unknown[0])}: no table {unknown[0]!r} in "
+            f"project.yaml{strict_yaml.nearest(unknown[0], file.sources)}",
             accepted=", ".join(sorted(file.sources)),
+            next_step="correct that line",
         )
     sql = folder / "features.sql"
     if not sql.is_file():
         raise NotFoundError(f"no {sql}", next_step="write the query that yields one row an example")
-    features = Features(sql=sql.read_text(), row=file.row, target=file.target, task=file.task, exclude=file.exclude)
+    query = _query(sql, file)
+    columns = _columns(query)
+    _check_columns(folder / "project.yaml", file, columns)
+    slices = () if set(file.evaluate.slices) <= set(columns) else file.evaluate.slices
+    features = Features(
+        sql=query, row=file.row, target=file.target, task=file.task, exclude=file.exclude, slices=slices
+    )
     return Project(name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file))
 
 
-def _notebook(folder: Path, file: ProjectFile) -> Notebook:
-    name = file.notebook
+def _query(path: Path, file: ProjectFile) -> str:
+    """The query without comments and in one layout: an edit to those changes no step's key."""
+    from components.adapters.sql_rules import checked
+
+    return checked(read_text(path, strict_yaml.MAX_BYTES), file.sources, source=str(path))
+
+
+def _columns(query: str) -> list[str]:
+    """The names of the columns that the query yields; none where only the engine can tell, as of `*`."""
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(query, read="duckdb")
+    selects = tree.selects if isinstance(tree, exp.Query) else []
+    named = all(isinstance(one, exp.Alias | exp.Column) and not one.is_star for one in selects)
+    return [one.output_name for one in selects] if named else []
+
+
+def _check_columns(path: Path, file: ProjectFile, columns: list[str]) -> None:
+    """Hold every column that project.yaml names against those that `features.sql` yields, if they are known.
+
+    Raises:
+        ConfigError: it does not yield one of them; names the line.
+    """
+    by = ("column", file.split.column) if isinstance(file.split, TimeSplit) else ("key", file.split.key)
+    named: dict[tuple[int | str, ...], str] = {("row",): file.row, ("target",): file.target, ("split", by[0]): by[1]}
+    named |= {("exclude", index): name for index, name in enumerate(file.exclude)}
+    named |= {("evaluate", "slices", index): name for index, name in enumerate(file.evaluate.slices)}
+    known = {name.casefold() for name in columns}  # the engine says `id` where a query says `ID`
+    for location, name in named.items():
+        if known and name.casefold() not in known:
+            raise ConfigError(
+                f"{strict_yaml.place(path, *location)}: features.sql yields no column {name!r}"
+                f"{strict_yaml.nearest(name, columns)}",
+                accepted=", ".join(columns),
+                next_step="correct that line, or select it in features.sql",
+            )
+
+
+def _notebook(folder: Path, project: ProjectFile) -> Notebook:
+    name, file = project.notebook, folder / "project.yaml"
     path = (root() / name).resolve()
     if not path.is_relative_to(root()):
-        raise ConfigError(f"{folder / 'project.yaml'}: notebook {name!r}", accepted="a path inside the repository")
+        raise ConfigError(
+            f"{strict_yaml.place(file, 'notebook')}: notebook {name!r}",
+            accepted="a path inside the repository",
+            next_step="correct that line",
+        )
     if not path.is_file():
         raise NotFoundError(
-            f"no notebook {path}", next_step=f"create it, or correct `notebook` in {folder}/project.yaml"
+            f"{strict_yaml.place(file, 'notebook')}: no notebook {path}", next_step="create it, or correct that line"
         )
     modules = {}
-    for module in file.modules:
+    for index, module in enumerate(project.modules):
         beside = (root() / module).resolve()
         if beside.parent != path.parent or beside.suffix != ".py" or not beside.is_file():
             raise ConfigError(
-                f"{folder / 'project.yaml'}: module {module!r}", accepted=f"a Python file beside {name}, by its path"
+                f"{strict_yaml.place(file, 'modules', index)}: module {module!r}",
+                accepted=f"a Python file beside {name}, by its path",
+                next_step="correct that line, or write the file",
             )
         modules[module] = hashlib.sha256(beside.read_bytes()).hexdigest()
     return Notebook(path=name, code=code_digest(path), modules=modules)
@@ -103,7 +157,7 @@ def code_digest(path: Path) -> str:
     import json
 
     try:
-        cells = json.loads(path.read_bytes())["cells"]
+        cells = json.loads(read_text(path))["cells"]
         code = [
             ["".join(cell["source"]), cell["metadata"].get("tags", [])] for cell in cells if cell["cell_type"] == "code"
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from components.answers import Answers, AnyAnswers, ClassAnswers, ValueAnswers, numbered, read_answers
 from components.baselines import baselines
 from components.errors import ConfigError, GateError
-from components.metrics import HIGHER_IS_BETTER, METRICS, all_metrics, at_least_as_good, difference, metric
+from components.metrics import HIGHER_IS_BETTER, all_metrics, at_least_as_good, difference, metric
 from components.model_inputs import to_tensors
 from components.project import Evaluate
 from components.records import Candidate, Champion, Decision, Prepared, Slice
@@ -40,7 +40,7 @@ def evaluate(
         seed: of the bootstrap.
 
     Raises:
-        ConfigError: the rules name a metric or a column that does not exist.
+        ConfigError: the rules name a column that does not exist.
     """
     import pyarrow.parquet as pq
 
@@ -69,7 +69,7 @@ def evaluate(
         )
         verdict_on_champion = _against_champion(interval, rules)
     verdicts = [
-        *_thresholds(metrics["candidate"], rules, prepared.task),
+        *_thresholds(metrics["candidate"], rules),
         *_floors(found, rules),
         verdict_on_champion,
         *_against_baselines(metrics, rules.metric),
@@ -140,10 +140,7 @@ def _slices(test: pa.Table, target: Target, ours: AnyAnswers, rules: Evaluate) -
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
-def _thresholds(metrics: dict[str, float], rules: Evaluate, task: str) -> list[Verdict]:
-    unknown = sorted(set(rules.thresholds) - set(METRICS[task]))
-    if unknown:
-        raise ConfigError(f"evaluate.thresholds: no metric {unknown[0]!r}", accepted=", ".join(METRICS[task]))
+def _thresholds(metrics: dict[str, float], rules: Evaluate) -> list[Verdict]:
     verdicts = []
     for name, bound in rules.thresholds.items():
         holds = at_least_as_good(name, metrics[name], bound)

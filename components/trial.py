@@ -280,7 +280,9 @@ class TrialRun:
             for name, kind in kinds.items()
         ]
         gaps += [(name, UNHEARD_OF) for name, kind in kinds.items() if kind == "string"]
-        rows = pd.concat([self.valid.head(1)] * len(gaps), ignore_index=True).copy()  # of one frame, concat may make a view
+        rows = pd.concat(
+            [self.valid.head(1)] * len(gaps), ignore_index=True
+        ).copy()  # of one frame, concat may make a view
         for index, (name, value) in enumerate(gaps):
             rows.at[index, name] = value  # noqa: PD008  # `loc` would spread an array over rows
         try:

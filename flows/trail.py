@@ -36,18 +36,19 @@ def trail(workspace: Workspace, name: str) -> list[Link]:
 
     Args:
         workspace: the profile to look in.
-        name: `PROJECT/NUMBER`, `MODEL:VERSION`, or at least 6 characters of the id of a run, an MLflow run, a bundle, a
-            release's digest or a commit.
+        name: `PROJECT/NUMBER`, `MODEL:VERSION`, `last` for the last run, or at least 6 characters of the id of a run,
+            an MLflow run, a bundle, a release's digest or a commit.
 
     Raises:
         NotFoundError: nothing has that name.
     """
     known = [release for project in config.project_names() for release in releases(workspace.store, project)]
-    for release in known:
+    for release in known if name else ():  # the run of a rollback has no name
         if name in _names(release, workspace) or (len(name) >= MINIMUM and _begins(release, workspace, name)):
             return list(of_release(workspace, release))
-    with suppress(NotFoundError):
-        return list(_of_run(workspace, name))
+    if name == "last" or len(name) >= MINIMUM:
+        with suppress(NotFoundError):
+            return list(_of_run(workspace, name))
     try:
         return list(_of_commit(workspace, name))
     except TrilhaError:
@@ -131,7 +132,8 @@ def _of_commit(workspace: Workspace, name: str) -> Iterator[Link]:
     yield Link("commit", revision.id, (f"{revision.created}  {revision.message.splitlines()[0]}",))
     for table, files in sources(workspace.store, revision).items():
         for file in files:
-            yield Link("source", file.url, (f"table {table}, {file.size} bytes, stamp {file.stamp}",))
+            digest = f"SHA-256 {file.sha256 or 'not recorded'}"  # by ingests before it was
+            yield Link("source", file.url, (f"table {table}, {file.size} bytes, stamp {file.stamp}", digest))
 
 
 def sources(store: DataStore, revision: Revision) -> dict[str, tuple[FileStamp, ...]]:

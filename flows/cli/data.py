@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.output import JsonOption, ProfileOption, columns, emit
+from flows.cli.output import JsonOption, ProfileOption, columns, emit, save
 
 if TYPE_CHECKING:
     from components.ports import DataStore
@@ -75,11 +75,11 @@ def get(
     as_json: JsonOption = False,
 ) -> None:
     """Print where an object can be read on this machine, or copy it."""
-    import shutil
-
     found = _store(profile).local(ref, path)
     if to is not None:
-        found = Path(shutil.copyfile(found, to / Path(path).name if to.is_dir() else to))
+        copy = to / Path(path).name if to.is_dir() else to
+        save(copy, found, "--to")
+        found = copy
     emit({"path": str(found)}, str(found), as_json=as_json)
 
 

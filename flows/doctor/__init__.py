@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from components.workspace import Workspace, open_workspace
 from flows.doctor import endpoints, machine, variables
@@ -11,7 +12,14 @@ from flows.doctor.check import Check, lacking
 
 __all__ = ["Check", "examine"]
 
-Look = Callable[[Workspace], Iterator[Check]]
+
+class Look(Protocol):
+    """A function that looks at one thing; `__name__` is its name."""
+
+    __name__: str
+
+    def __call__(self, workspace: Workspace, /) -> Iterator[Check]: ...
+
 
 HERE: tuple[Look, ...] = (machine.python, machine.packages)
 AT_HOME: tuple[Look, ...] = (
@@ -38,6 +46,15 @@ def examine(profile: str) -> list[Check]:
         problem = f"{workspace.state} cannot be made: {error.strerror}"
         checks.append(lacking("disk", problem, f"change its owner, or correct `state` in {where}"))
     with ThreadPoolExecutor(len(looks)) as pool:
-        found = pool.map(lambda look: list(look(workspace)), looks)
+        found = pool.map(lambda look: _look(look, workspace), looks)
         checks = [check for group in found for check in group] + checks
     return variables.hidden(workspace.profile, checks)
+
+
+def _look(look: Look, workspace: Workspace) -> list[Check]:
+    """What one look found; an answer that its client did not expect must not take away what the others found."""
+    name = look.__name__
+    try:
+        return list(look(workspace))
+    except Exception as error:  # noqa: BLE001  # clients have errors of their own for answers that make no sense
+        return [lacking(name, f"{type(error).__name__}: {error}", f"see what answers at {name} in the profile")]

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from components import config
+from components.endpoints import prefect_api
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.profile import GitStore
 from components.workspace import Workspace
 from flows.doctor.check import Check, lacking, tried
-from flows.doctor.reach import get, limited, reach, shown
+from flows.doctor.reach import get, hear, limited, reach, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -39,7 +40,7 @@ def store(workspace: Workspace) -> Iterator[Check]:
         return
 
     def ask() -> str:
-        reach(settings.url, workspace.name)
+        hear(f"{settings.url}/_health", workspace.name)
         from components.adapters.lakefs_client import look
 
         return limited(lambda: look(settings), f"lakeFS at {settings.url}")
@@ -69,7 +70,7 @@ def prefect(workspace: Workspace) -> Iterator[Check]:
     if url is None:
         return
     try:
-        reach(url, workspace.name)
+        hear(f"{prefect_api(url.rstrip('/'))}/health", workspace.name)
         from flows.engines.prefect import settle
 
         settle(workspace)
@@ -109,12 +110,17 @@ def mlflow(workspace: Workspace) -> Iterator[Check]:
 def tensorboard(workspace: Workspace) -> Iterator[Check]:
     """A run wants its page to be there, though it writes to the state's folder."""
     url = workspace.profile.services.tensorboard.url
-    if url is not None:
-        yield tried(
-            "tensorboard",
-            lambda: _well("TensorBoard", url, get(f"{url.rstrip('/')}/data/environment", workspace.name)),
-            remedy=f"look at its log, or correct services.tensorboard.url in {_file(workspace)}",
-        )
+    if url is None:
+        return
+
+    def ask() -> str:
+        answer = get(f"{url.rstrip('/')}/data/environment", workspace.name)
+        if answer.status_code in UNKNOWN or answer.is_redirect:
+            return f"{shown(url)} asks people who they are"  # nothing but people goes there
+        return _well("TensorBoard", url, answer)
+
+    remedy = f"look at its log, or correct services.tensorboard.url in {_file(workspace)}"
+    yield tried("tensorboard", ask, remedy=remedy)
 
 
 def triton(workspace: Workspace) -> Iterator[Check]:
@@ -155,24 +161,26 @@ def triggers(workspace: Workspace) -> Iterator[Check]:
     if url is None:
         return
 
+    variable = workspace.profile.services.triggers.token_env
+    remedy = f"export {variable}=..." if variable else f"name services.triggers.token_env in {_file(workspace)}"
+
     def ask() -> str:
         from flows.triggers.token import read_token
 
-        variable = workspace.profile.services.triggers.token_env
         _well("triggers", url, get(f"{url.rstrip('/')}/health", workspace.name))
         headers = {"Authorization": f"Bearer {read_token(workspace)}"}
         answer = get(f"{url.rstrip('/')}/hooks/git", workspace.name, "POST", headers=headers, json={})
         if answer.status_code in UNKNOWN:
+            known = variable or "the file of this machine"
             raise ConfigError(
-                f"the trigger service at {shown(url)} does not take the token in {variable or 'its file here'}",
-                next_step=f"export {variable}=..., the one that the service was started with",
+                f"the trigger service at {shown(url)} does not take the token in {known}",
+                next_step=f"{remedy}: the token that the service was started with",
             )
         if answer.status_code != 422:
             _well("triggers", url, answer)
         return f"the trigger service at {shown(url)} takes our token"
 
-    variable = workspace.profile.services.triggers.token_env
-    yield tried("triggers", ask, needed=False, remedy=f"export {variable}=..." if variable else "look at its log")
+    yield tried("triggers", ask, needed=False, remedy=remedy)
 
 
 def kubeflow(workspace: Workspace) -> Iterator[Check]:
@@ -182,7 +190,7 @@ def kubeflow(workspace: Workspace) -> Iterator[Check]:
         return
 
     def there(host: str) -> str:
-        reach(host, workspace.name)
+        hear(f"{host}/apis/v2beta1/healthz", workspace.name)
         from flows.engines.kubeflow_cluster import Cluster
 
         limited(lambda: Cluster(settings, workspace.name).look(), f"Kubeflow at {host}")
@@ -220,7 +228,7 @@ def _files(url: str, profile: str) -> str:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint and url.startswith("s3://"):
         try:
-            reach(endpoint, profile)
+            hear(endpoint, profile)
         except TrilhaError as error:
             problem = f"{url}: {error.problem}"
             raise UnavailableError(problem, next_step="start it, or correct AWS_ENDPOINT_URL") from None

@@ -102,7 +102,12 @@ class Cluster:
     def look(self) -> None:
         """Ask for a run of the namespace, which only one who is known and may be there is told of."""
         with self._border():
-            self._client.list_runs(namespace=self._settings.namespace, page_size=1)
+            kind = self._client.kind_of_answer(self._settings.namespace)
+        if "json" not in kind:
+            raise ConfigError(
+                f"what answers at {self._host} is no Kubeflow: it sends {kind or 'nothing'}",
+                next_step=f"correct kubeflow.host in config/profiles/{self._profile}.yaml",
+            )
 
     def submit(self, package: str, header: Header) -> Status:
         """Start a run of a compiled pipeline; in Kubeflow it has the id of ours for its name."""
@@ -199,17 +204,18 @@ class Cluster:
     def _refused(self, status: int, said: str) -> TrilhaError:
         """What an answer of the server means, and what to do."""
         host, where = self._host, f"config/profiles/{self._profile}.yaml"
+        namespace = self._settings.namespace
         if "exceeded quota" in said or status == 429:
-            next_step = "kubectl describe resourcequota -n NAMESPACE; wait for other runs, or ask for more"
+            next_step = f"kubectl describe resourcequota -n {namespace or 'NAMESPACE'}; wait, or ask for more"
             return UnavailableError(f"Kubeflow at {host}: quota exceeded: {said}", next_step=next_step)
         if status in {401, 302, 303, 307}:  # the latter lead to a login
             return self._unknown(where)
         if status in {301, 308}:
             return ConfigError(f"Kubeflow at {host} has moved", next_step=f"correct kubeflow.host in {where}")
         if status == 403:
-            namespace = self._settings.namespace or "its own namespace"
+            scope = f"in namespace {namespace!r}" if namespace else "without a namespace"
             return ConfigError(
-                f"Kubeflow at {host} forbids this in namespace {namespace!r}: {said}",
+                f"Kubeflow at {host} forbids this {scope}: {said}",
                 accepted="a namespace that the token's account may use",
                 next_step=f"correct kubeflow.namespace in {where}, or have the account bound to kubeflow-edit there",
             )
@@ -245,6 +251,11 @@ class _Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002  # the SDK's signature
         """Ask once whether the server is well, and not five times over 25 seconds."""
         return self._healthz_api.healthz_service_get_healthz(_request_timeout=PATIENCE)
+
+    def kind_of_answer(self, namespace: str | None) -> str:
+        """The content type of a list of runs; the SDK takes a page for people for an empty list."""
+        _, _, headers = self._run_api.run_service_list_runs_with_http_info(namespace=namespace, page_size=1)
+        return str(headers.get("Content-Type", ""))
 
 
 def _token(settings: Kubeflow) -> str | None:

@@ -108,7 +108,7 @@ def test_a_schedule_takes_the_place_of_the_one_before(kubeflow: Server) -> None:
             ConfigError,
             ["'team'", "kubeflow.namespace", "ana"],
         ),
-        ((429, "too many"), UnavailableError, ["quota", "kubectl describe resourcequota"]),
+        ((429, "too many"), UnavailableError, ["quota", "kubectl describe resourcequota -n team"]),
         ((500, "workflows is forbidden: exceeded quota: runs=5"), UnavailableError, ["quota", "runs=5"]),
         ((503, "no healthy upstream"), UnavailableError, ["503", "no healthy upstream", "try again"]),
         ((302, "Found"), ConfigError, ["KUBEFLOW_TOKEN", "expired", "kubectl create token"]),
