@@ -19,8 +19,8 @@
 # Which department of a supermarket sells it? We read the words of its label: a vocabulary turns words into ids, an
 # embedding table turns ids into vectors, and a classifier reads their mean.
 #
-# The labels that it is judged by are of kinds that it has never read, and a third of their words are new to it. So expect
-# a model that knows its way about the shop, and not one that knows the stock.
+# The labels that it is judged by are of kinds that it has never read, and four in ten of their words are unknown to it.
+# So expect a model that knows its way about the shop, and not one that knows the stock.
 
 # %% tags=["parameters"]
 width = 16  # numbers in the vector of a word
