@@ -71,7 +71,7 @@ def validate(
             accepted=", ".join(made.tables) or f"none: commit {commit.id[:12]} has no tables of {project!r}",
             next_step=f"correct config/projects/{project}/expectations.yaml",
         )
-    prepared = suites(expectations)
+    prepared = suites(project, expectations)
     results = _schema(made, contents(workspace.store, MAIN, project), expectations)
     schema = list(results)
     verdicts: dict[str, Verdict] = {}

@@ -193,30 +193,72 @@ def test_counts_are_exact_where_rows_are_capped(repository: Path, workspace: Wor
     assert pq.read_table(workspace.artifacts.local(done.offending)).num_rows == 1000
 
 
+MISTAKEN = """\
+tables:
+  sales:
+    - {{type: expect_column_values_to_be_unique, kwargs: {{column: id}}}}
+    - type: {kind}
+      kwargs:
+        {kwargs}
+"""
+
+
 @pytest.mark.parametrize(
-    ("expectation", "says"),
+    ("kind", "kwargs", "says"),
     [
         (
-            expect("column_values_to_be_betwen", column="id"),
-            r"tables.sales\[0\]: no expectation .* \(did you mean 'expect_column_values_to_be_between'\?\)",
+            "expect_column_values_to_be_betwen",
+            "column: id",
+            ":4: tables.sales[1]: no expectation 'expect_column_values_to_be_betwen' (did you mean 'expect_column_values_",
         ),
         (
-            expect("column_values_to_be_between", colum="id", min_value=0),
-            r"tables.sales\[0\]: expect_column_values_to_be_between: column: field required; colum: extra fields",
+            "expect_column_values_to_be_between",
+            "min_value: 0\n        colum: id",
+            ":7: tables.sales[1]: expect_column_values_to_be_between: no argument 'colum' (did you mean 'column'?); accepted: column, mos",
         ),
         (
-            expect("column_values_to_be_in_set", column="id", value_set=[1], mostly=95),
-            r"tables.sales\[0\]: expect_column_values_to_be_in_set: mostly: ensure this value is less than",
+            "expect_column_values_to_be_in_set",
+            "column: id",
+            ":5: tables.sales[1]: expect_column_values_to_be_in_set: argument 'value_set' is missing; accepted: column, ",
+        ),
+        (
+            "expect_column_values_to_be_in_set",
+            "{column: id, value_set: [1],\n        mostly: 95}",
+            ":7: tables.sales[1]: expect_column_values_to_be_in_set: mostly is 95; accepted: a number of 1 or less; next",
+        ),
+        (
+            "expect_column_values_to_be_between",
+            "{column: id, min_value: low}",
+            ":6: tables.sales[1]: expect_column_values_to_be_between: min_value is low; accepted: a number or a date; next",
+        ),
+        (
+            "expect_column_values_to_be_between",
+            "column: id",
+            ":5: tables.sales[1]: expect_column_values_to_be_between: min_value and max_value cannot both be None; acc",
         ),
     ],
 )
 def test_an_expectation_that_does_not_exist(
-    repository: Path, workspace: Workspace, expectation: dict[str, Any], says: str
+    repository: Path, workspace: Workspace, kind: str, kwargs: str, says: str
 ) -> None:
-    """Place, the nearest name, and what is accepted."""
-    with pytest.raises(ConfigError, match=says) as caught:
-        validated(ingested(repository, GOOD), expectation)
-    assert caught.value.accepted
+    """File, line, place, the nearest name, and what is accepted."""
+    path = repository / "config" / "projects" / "shop" / "expectations.yaml"
+    path.parent.mkdir()
+    path.write_text(MISTAKEN.format(kind=kind, kwargs=kwargs))
+    commit = ingested(repository, GOOD)
+    with running_as("1" * 64), pytest.raises(ConfigError) as caught:
+        validate("shop", "test", commit, load(path, ExpectationsFile).tables)
+    assert f"{path}{says}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_expectation_of_another_machine(repository: Path, workspace: Workspace) -> None:
+    """Where the file is not here, its place in the list is enough to find it."""
+    says = (
+        r"shop/expectations.yaml: tables.sales\[0\]: no expectation 'expect_column_to_exit' \(did you mean 'expect_col"
+    )
+    with pytest.raises(ConfigError, match=says):
+        validated(ingested(repository, GOOD), expect("column_to_exit", column="id"))
 
 
 def test_expectations_on_a_table_that_is_not_there(repository: Path, workspace: Workspace) -> None:
