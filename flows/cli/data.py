@@ -106,6 +106,7 @@ def revert(
 ) -> None:
     """Undo what the commit REF changed, by a new commit; history stays."""
     from components.records import digest
+    from components.tables import MAIN
 
     store = _store(profile)
     undone, head = store.resolve(ref), store.resolve(branch)
@@ -113,4 +114,7 @@ def revert(
     key = digest({"revert": undone.id, "onto": head.id})
     title = undone.message.partition("\n")[0]
     made = store.revert(branch, undone.id, message=f"Undo {undone.id[:12]}: {title}", key=key)
-    emit(made, f"{branch} is at {made.id[:12]}, without what {undone.id[:12]} changed ({title})", as_json=as_json)
+    lines = [f"{branch} is at {made.id[:12]}, without what {undone.id[:12]} changed ({title})"]
+    if branch == MAIN:
+        lines.append("the next run publishes what the sources hold: correct them, or trilha run PROJECT --commit main")
+    emit(made, lines, as_json=as_json)
