@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.errors import ConfigError, GateError
+from components.errors import ConfigError, GateError, nearest
 from components.model_inputs import RESERVED
 from components.project import Features, RandomSplit, TimeSplit
 from components.records import Commit, Prepared, Split
 from components.reference import reference_profile
-from components.strict_yaml import nearest
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import config
-from components.errors import ConfigError
+from components.errors import ConfigError, nearest
 from components.project import Expectation
-from components.strict_yaml import nearest, place
+from components.strict_yaml import place
 
 if TYPE_CHECKING:
     import pyarrow as pa

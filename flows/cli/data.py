@@ -61,7 +61,17 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """List the objects of a commit: size in bytes, SHA-256, path."""
-    entries = _store(profile).ls(ref, prefix)
+    from components.errors import NotFoundError, nearest
+
+    store = _store(profile)
+    entries = store.ls(ref, prefix)
+    if prefix and not entries:
+        folders = sorted({entry.path.partition("/")[0] for entry in store.ls(ref)})
+        raise NotFoundError(
+            f"nothing in {ref!r} is below {prefix!r}{nearest(prefix, folders)}",
+            accepted=", ".join(folders) or "none yet",
+            next_step=f"trilha data ls {ref}",
+        )
     rows = [{"size": f"{entry.size:>13,}", "sha256": entry.sha256[:12], "path": entry.path} for entry in entries]
     emit(entries, columns(rows, ["size", "sha256", "path"]), as_json=as_json)
 

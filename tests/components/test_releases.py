@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components import config
 from components.errors import ConflictError, NotFoundError
 from components.records import Release, digest
 from components.releases import ATTEMPTS, BRANCH, newest, release_number, releases, write
@@ -79,15 +80,19 @@ def test_the_same_evidence_is_the_same_release(workspace: Workspace, like: Relea
 
 
 def test_none_yet(workspace: Workspace, like: Release) -> None:
-    """A project without a release, and a number that there is not, are named with what there is."""
+    """A project without a release, and a number or a project that there is not, are named with what there is."""
     assert list(releases(workspace.store, "flights")) == []
+    for ask in (newest, lambda store, project: release_number(store, project, 1)):
+        with pytest.raises(NotFoundError, match="no project 'flights'; accepted: none yet; next: create"):
+            ask(workspace.store, "flights")
+    (config.root() / "config" / "projects" / "flights").mkdir()
     with pytest.raises(NotFoundError, match="'flights' has no release; next: trilha run flights"):
         newest(workspace.store, "flights")
-    with pytest.raises(NotFoundError, match="no release 1; accepted: none yet"):
+    with pytest.raises(NotFoundError, match="no release 1; accepted: none yet; next: trilha run flights"):
         release_number(workspace.store, "flights", 1)
     written(workspace, like, "one")
     written(workspace, like, "two")
-    with pytest.raises(NotFoundError, match="no release 3; accepted: 2, 1"):
+    with pytest.raises(NotFoundError, match="no release 3; accepted: 2, 1; next: trilha releases flights"):
         release_number(workspace.store, "flights", 3)
 
 
