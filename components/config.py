@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from components import strict_yaml
-from components.errors import ConfigError, NotFoundError
+from components.errors import ConfigError, NotFoundError, nearest
 from components.given import read_text
 from components.profile import Profile
 from components.project import ExpectationsFile, Features, Notebook, Project, ProjectFile, TimeSplit
@@ -46,6 +46,24 @@ def check_name(value: str, what: str) -> str:
         raise ConfigError(f"{what} {value!r}", accepted=str(error)) from None
 
 
+def project_folder(name: str) -> Path:
+    """`config/projects/NAME`.
+
+    Raises:
+        ConfigError: the name is not accepted.
+        NotFoundError: there is no such project.
+    """
+    folder = root() / "config" / "projects" / check_name(name, "project")
+    if not folder.is_dir():
+        known = project_names()
+        raise NotFoundError(
+            f"no project {name!r}{nearest(name, known)}",
+            accepted=", ".join(known) or "none yet",
+            next_step=f"create {folder}/project.yaml",
+        )
+    return folder
+
+
 def load_project(name: str) -> Project:
     """Read `config/projects/NAME/`: `project.yaml`, `features.sql`, `expectations.yaml`, and its notebook's code.
 
@@ -53,19 +71,14 @@ def load_project(name: str) -> Project:
         ConfigError: the name, a key or a value is not accepted.
         NotFoundError: the project or one of its files does not exist.
     """
-    folder = root() / "config" / "projects" / check_name(name, "project")
-    if not folder.is_dir():
-        known = sorted(path.parent.name for path in folder.parent.glob("*/project.yaml"))
-        raise NotFoundError(
-            f"no project {name!r}", accepted=", ".join(known) or "none yet", next_step=f"create {folder}/project.yaml"
-        )
+    folder = project_folder(name)
     file = strict_yaml.load(folder / "project.yaml", ProjectFile)
     expectations = strict_yaml.load(folder / "expectations.yaml", ExpectationsFile).tables
     unknown = sorted(set(expectations) - set(file.sources))
     if unknown:
         raise ConfigError(
             f"{strict_yaml.place(folder / 'expectations.yaml', 'tables', unknown[0])}: no table {unknown[0]!r} in "
-            f"project.yaml{strict_yaml.nearest(unknown[0], file.sources)}",
+            f"project.yaml{nearest(unknown[0], file.sources)}",
             accepted=", ".join(sorted(file.sources)),
             next_step="correct that line",
         )
@@ -114,8 +127,7 @@ def _check_columns(path: Path, file: ProjectFile, columns: list[str]) -> None:
     for location, name in named.items():
         if known and name.casefold() not in known:
             raise ConfigError(
-                f"{strict_yaml.place(path, *location)}: features.sql yields no column {name!r}"
-                f"{strict_yaml.nearest(name, columns)}",
+                f"{strict_yaml.place(path, *location)}: features.sql yields no column {name!r}{nearest(name, columns)}",
                 accepted=", ".join(columns),
                 next_step="correct that line, or select it in features.sql",
             )

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.answers import list_column
-from components.errors import ConfigError, GateError
+from components.errors import ConfigError, GateError, nearest
 from components.model_inputs import is_array, reserved, width
 from components.project import Features, RandomSplit, TimeSplit
 from components.records import Commit, Prepared, Split
 from components.reference import reference_profile
-from components.strict_yaml import nearest
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from components.accepted import accepted, names
-from components.errors import ConfigError
+from components.errors import ConfigError, nearest
 from components.given import read_text
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -103,12 +102,6 @@ def load(path: Path, model: type[Model]) -> Model:
 def place(path: Path, *location: int | str) -> str:
     """`file:line` of a key or an item in the document in `path`, for an error that is found after it was loaded."""
     return f"{path}:{_found(read(path)[1], location)[0]}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, where one of the names `known` is close to `name`."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _innermost(faults: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from components import config
 from components.errors import NotFoundError, TrilhaError
-from components.records import FileStamp, Release
+from components.records import Release
 from components.releases import releases
 from components.runs import RunLog
+from components.tables import sources_of
 
 if TYPE_CHECKING:
-    from components.ports import DataStore, Revision
     from components.workspace import Workspace
 
 MINIMUM = 6
@@ -112,7 +111,7 @@ def of_release(workspace: Workspace, release: Release) -> Iterator[Link]:
     results = release.validation.results
     held = sum(result.success for result in results)
     yield Link("validation", f"{held} of {len(results)} expectations held", (f"page {release.validation.docs.path}",))
-    yield from _of_commit(workspace, release.commit.id)
+    yield from _of_commit(workspace, release.commit.id, release.project)
 
 
 def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
@@ -123,22 +122,14 @@ def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
     yield Link("run", header.id, (f"{header.dag} of {header.project} on {header.engine}, {header.started}", *lines))
     state = states.get("publish") or states.get("ingest") or states.get("adopt")
     if state is not None and state.output:
-        yield from _of_commit(workspace, state.output["id"])
+        yield from _of_commit(workspace, state.output["id"], header.project)
 
 
-def _of_commit(workspace: Workspace, name: str) -> Iterator[Link]:
-    """A data commit and, from its metadata or its merged parent's, the files it was made from."""
+def _of_commit(workspace: Workspace, name: str, project: str | None = None) -> Iterator[Link]:
+    """A data commit and, from its metadata or that of what it was merged from, the files it was made from."""
     revision = workspace.store.resolve(name)
     yield Link("commit", revision.id, (f"{revision.created}  {revision.message.splitlines()[0]}",))
-    for table, files in sources(workspace.store, revision).items():
+    for table, files in sources_of(workspace.store, revision.id, project).items():
         for file in files:
-            digest = f"SHA-256 {file.sha256 or 'not recorded'}"  # by ingests before it was
+            digest = f"SHA-256 {file.sha256 or 'not recorded'}"  # by an ingest of long ago
             yield Link("source", file.url, (f"table {table}, {file.size} bytes, stamp {file.stamp}", digest))
-
-
-def sources(store: DataStore, revision: Revision) -> dict[str, tuple[FileStamp, ...]]:
-    """The files that each table of a data commit was read from, as ingest wrote them down."""
-    while "sources" not in revision.metadata and revision.parents:
-        revision = store.resolve(revision.parents[-1])  # a merge's last parent is what came in
-    tables = json.loads(revision.metadata.get("sources", "{}"))
-    return {table: tuple(FileStamp(**file) for file in files) for table, files in tables.items()}

@@ -54,7 +54,7 @@ def _say(error: TrilhaError) -> int:
 
 def _misused(error: Any) -> TrilhaError:
     """A command line that typer refuses, as an error of ours: what is wrong, what the command takes, where to look."""
-    from components.errors import ConfigError
+    from components.errors import ConfigError, nearest
 
     context, words = error.ctx, error.format_message()
     if context is None:  # an option without its value, or with one that it does not take
@@ -65,7 +65,8 @@ def _misused(error: Any) -> TrilhaError:
         words, details = "no command", words
     elif hasattr(error, "possibilities"):
         options = [name for one in context.command.get_params(context) for name in one.opts if name.startswith("--")]
-        words, taken = f"no option {error.option_name}{_meant(error.option_name, options)}", ", ".join(options)
+        close = nearest(error.option_name.strip("-"), [name.strip("-") for name in options])
+        words, taken = f"no option {error.option_name}{close}", ", ".join(options)
     elif hasattr(error.__cause__, "errors"):  # pydantic's, of a value
         from components.accepted import accepted
 
@@ -73,10 +74,3 @@ def _misused(error: Any) -> TrilhaError:
         words, taken = f"{error.param.get_error_hint()} is {fault['input']!r}", accepted(fault)
     problem = f"{path}: {words[:1].lower()}{words[1:].removesuffix('.')}"
     return ConfigError(problem, accepted=taken, next_step=f"{path} --help", details=details)
-
-
-def _meant(option: str, options: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(option.lstrip("-"), [name.lstrip("-") for name in options], n=1)
-    return f" (did you mean --{close[0]}?)" if close else ""

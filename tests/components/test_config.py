@@ -164,7 +164,10 @@ def test_names_are_by_allow_list(project: Path, name: str) -> None:
 
 def test_an_unknown_project_is_told_the_known_ones(project: Path) -> None:
     """With the next thing to do."""
-    with pytest.raises(NotFoundError, match="no project 'smal'; accepted: small; next: create .*smal/project.yaml"):
+    with pytest.raises(
+        NotFoundError,
+        match=r"no project 'smal' \(did you mean 'small'\?\); accepted: small; next: create .*smal/project.yaml",
+    ):
         load_project("smal")
     with pytest.raises(NotFoundError, match="no profile 'nowhere'; accepted: test"):
         load_profile("nowhere")

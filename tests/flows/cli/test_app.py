@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from components.runs import RunLog, new_header
+from components.workspace import Workspace
+
 HEAVY = (
     "prefect", "kfp", "mlflow", "great_expectations", "papermill", "tensorboard", "tritonclient", "lakefs", "pygit2",
     "duckdb", "ibis", "pandas", "numpy", "pyarrow", "sklearn", "onnx", "onnxruntime", "optuna", "jinja2", "pydantic", "fsspec",
@@ -50,6 +53,25 @@ def test_an_error_is_one_line_and_an_exit_code(repository: Path, arguments: list
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_step_that_there_is_not(small: Path) -> None:
+    """A mistake on the command line, with the exit code of one and the nearest name."""
+    done = trilha("plan", "small", "--until", "trian-00", "--profile", "test", cwd=small)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "error: no step 'trian-00' in lifecycle (did you mean 'train-00'?); accepted: observe, "
+    )
+
+
+def test_a_run_that_there_is_not(repository: Path, workspace: Workspace) -> None:
+    """Where there are runs, the next thing to do is to look at them."""
+    header = new_header("lifecycle", "small", "test", "local")
+    RunLog(workspace).begin(header)
+    for words in (["runs", "zzz"], ["why", "zzz", "train"]):
+        done = trilha(*words, "--profile", "test", cwd=repository)
+        assert done.returncode == 3
+        assert done.stderr == f"error: no runs begin with 'zzz'; accepted: {header.id}; next: trilha runs\n"
+
+
 def test_an_error_for_machines_is_json(repository: Path) -> None:
     """The same fields, with `--json`."""
     done = trilha("plan", "nothing", "--json", cwd=repository)
@@ -67,7 +89,7 @@ def test_an_error_for_machines_is_json(repository: Path) -> None:
     ("arguments", "problem", "accepted", "next_step"),
     [
         ("plan small --wrong", "trilha plan: no option --wrong", "--profile, --until, --commit, --json, --help", "trilha plan --help"),
-        ("runs --profiel x", "trilha runs: no option --profiel (did you mean --profile?)", "--profile, --json, --help", "trilha runs --help"),
+        ("runs --profiel x", "trilha runs: no option --profiel (did you mean 'profile'?)", "--profile, --json, --help", "trilha runs --help"),
         ("schema nosuch", "trilha schema: 'document' is 'nosuch'", "project, expectations, profile", "trilha schema --help"),
         ("up --workers 65", "trilha up: '--workers' is '65'", "a number of 64 or less", "trilha up --help"),
         ("up --workers two", "trilha up: '--workers' is 'two'", "a whole number", "trilha up --help"),

@@ -102,7 +102,11 @@ def test_a_file_whose_reading_the_system_refuses(repository: Path) -> None:
 
 
 def test_project_without_a_release(served: Workspace) -> None:
-    """A project that was never released says how to get there."""
+    """A project that was never released says how to get there; one that is none is told those that there are."""
+    done = trilha("--row", "{}", cwd=Path.cwd())
+    assert done.returncode == 3
+    assert "no project 'flights'; accepted: none yet; next: create " in done.stderr
+    (Path.cwd() / "config" / "projects" / "flights").mkdir()
     done = trilha("--row", "{}", cwd=Path.cwd())
     assert done.returncode == 3
     assert "project 'flights' has no release; next: trilha run flights" in done.stderr
