@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, object]
 
-_ACCEPTED: Final = {
+ACCEPTED: Final = {
     "string": "text, or null",
     "double": "a number, or null",
     "bigint": "a whole number, or null",
 }
+"""Type of a feature -> what may be said for it."""
 
 
 class Answer(Record):
@@ -89,7 +90,7 @@ def _check_columns(number: int, row: Row, known: set[str], features: Mapping[str
             raise ConfigError(
                 f"row {number}: column {name!r} is missing",
                 accepted=accepted,
-                next_step=f'give "{name}": {_ACCEPTED[kind]}',
+                next_step=f'give "{name}": {ACCEPTED[kind]}',
             )
 
 
@@ -105,5 +106,5 @@ def _value(number: int, name: str, kind: str, value: object) -> object:
         whole = -(2**63) <= value < 2**63 and value == math.floor(value)
         fits = whole or (kind == "double" and isinstance(value, float) and math.isfinite(value))
     if not fits:
-        raise ConfigError(f"row {number}: {name!r} is {value!r}", accepted=_ACCEPTED[kind])
+        raise ConfigError(f"row {number}: {name!r} is {value!r}", accepted=ACCEPTED[kind])
     return value

@@ -155,6 +155,22 @@ class Serve(Settings):
     """Budget for one-row requests, milliseconds."""
 
 
+class DefaultAnswer(Settings):
+    """What is answered for a row where the model is late."""
+
+    probability: float = Field(ge=0, le=1)
+    label: Literal[0, 1]
+
+
+class Online(Settings):
+    """How the gateway answers for the project; no part of a bundle."""
+
+    seconds: PositiveFloat | None = Field(default=None, le=60)
+    """For the model to answer, in place of the profile's."""
+    default: DefaultAnswer | None = None
+    """Answered, and called so, where the model is late; none: 504."""
+
+
 class Toleration(Settings):
     """A taint of a Kubernetes node that a step may run beside, in Kubernetes' own words."""
 
@@ -209,6 +225,7 @@ class ProjectFile(Settings):
     search: Search
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
+    online: Online = Online()
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
     placement: dict[Name, Name] = {}

@@ -46,6 +46,7 @@ class Triton:
     """A server that runs: where it is, where it reads models from, its process, what it says."""
 
     address: str
+    http: str
     repository: Path
     process: subprocess.Popen[bytes]
     log: Path
@@ -83,7 +84,7 @@ def start(home: Path) -> Triton:
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
         if all(map(_listens, ports)):
-            return Triton(f"127.0.0.1:{ports[0]}", home / "models", process, log)
+            return Triton(f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}", home / "models", process, log)
         time.sleep(0.05)
     raise AssertionError(f"Triton does not start:\n{log.read_text()[-3000:]}")
 
@@ -114,9 +115,8 @@ def free_ports(count: int) -> list[int]:
 def served(repository: Path, triton: Triton) -> Workspace:
     """The parts of profile `test`, whose model server is the real one; models stay on it from test to test."""
     path = repository / "config" / "profiles" / "test.yaml"
-    path.write_text(
-        path.read_text() + f"services: {{triton: {{url: '{triton.address}', repository: '{triton.repository}'}}}}\n"
-    )
+    settings = f"url: '{triton.address}', http: '{triton.http}', repository: '{triton.repository}'"
+    path.write_text(f"{path.read_text()}services: {{triton: {{{settings}}}}}\n")
     open_workspace.cache_clear()
     return open_workspace("test")
 
