@@ -7,6 +7,7 @@ of the V2 protocol can be passed on as it came. The parser is httptools', which 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from components import endpoints
-from components.errors import TimeLimitError, UnavailableError
+from components.errors import TimeLimitError, TrilhaError, UnavailableError
 
 if TYPE_CHECKING:
     from components.workspace import Workspace
@@ -81,9 +82,10 @@ class _Connection(asyncio.Protocol):
         return self._waiting is not None
 
     def _late(self) -> None:
-        self._fail(TimeLimitError("the model did not answer in time"))
+        self.fail(TimeLimitError("the model did not answer in time"))
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End it; whoever waits gets `error`."""
         self.open = False
         if self._timer:
             self._timer.cancel()
@@ -102,10 +104,10 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(UnavailableError(f"Triton's answer is not HTTP: {error}"))
+            self.fail(UnavailableError(f"Triton's answer is not HTTP: {error}"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._fail(ConnectionResetError(str(error or "closed")))
+        self.fail(ConnectionResetError(str(error or "closed")))
 
     # --- the parser's side --------------------------------------------------------------------------------------------
 
@@ -144,6 +146,7 @@ class TritonHttp:
     def __init__(self, locate: Callable[[], str], connections: int = 64, queue: int = 1024) -> None:
         self._locate = locate
         self._idle: list[_Connection] = []
+        self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._left = connections
         self._queue: deque[asyncio.Future[None]] = deque()
         self._longest = queue
@@ -159,14 +162,29 @@ class TritonHttp:
         head = f"POST {path} HTTP/1.1\r\nHost: triton\r\n{length}Content-Length: {len(body)}\r\n\r\n"
         return await self._ask(head.encode() + body, seconds)
 
-    async def get(self, path: str, seconds: float) -> Reply:
-        """Ask without a body; raises as `post`."""
-        return await self._ask(f"GET {path} HTTP/1.1\r\nHost: triton\r\n\r\n".encode(), seconds)
+    async def is_ready(self, seconds: float) -> bool:
+        """Whether Triton answers a new connection, and says that it is ready.
+
+        Where it does not, whoever waits for an answer is told: a Triton that was killed leaves its connections open for
+        some seconds, in the hands of the processes that ran its models.
+        """
+        try:
+            connection = await self._connect()
+        except TrilhaError:
+            return False
+        try:
+            asked = b"GET /v2/health/ready HTTP/1.1\r\nHost: triton\r\n\r\n"
+            return (await connection.ask(asked, seconds)).status == 200
+        except (TrilhaError, ConnectionResetError):
+            return False
+        finally:
+            connection.transport.abort()
 
     def close(self) -> None:
-        """Drop the connections that nobody uses."""
-        while self._idle:
-            self._idle.pop().transport.close()
+        """Drop all connections."""
+        for connection in list(self._all):
+            connection.fail(UnavailableError("the connection to Triton was dropped"))
+        self._idle.clear()
 
     async def _ask(self, data: bytes, seconds: float) -> Reply:
         await self._enter(seconds)
@@ -226,5 +244,7 @@ class TritonHttp:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await asyncio.get_running_loop().create_connection(_Connection, host, int(port))
         except (OSError, TimeoutError) as error:
+            self.close()
             raise UnavailableError(f"Triton at {host}:{port} does not answer", next_step="trilha status") from error
+        self._all.add(connection)
         return connection

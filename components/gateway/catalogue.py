@@ -147,7 +147,7 @@ class Catalogue:
             anyway: ask Triton for every model, also where nothing seems to have changed.
         """
         async with self._one_at_a_time:
-            up = await self._is_up()
+            up = await self._triton.is_ready(LOOK * 2)
             try:
                 await asyncio.to_thread(self._look, up=up, anyway=anyway)
             except TrilhaError as error:
@@ -160,12 +160,6 @@ class Catalogue:
         if self._healing is None or self._healing.done():
             self._healing = asyncio.create_task(self.look(anyway=True))
         await asyncio.shield(self._healing)
-
-    async def _is_up(self) -> bool:
-        try:
-            return (await self._triton.get("/v2/health/ready", 2.0)).status == 200
-        except TrilhaError:
-            return False
 
     def _look(self, *, up: bool, anyway: bool) -> None:
         if not up:

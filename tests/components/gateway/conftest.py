@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,8 @@ def start(repository: Path, behind: Release) -> Iterator[Start]:
     """Starts a gateway with settings of `services.gateway`; it is up when it is returned."""
     with ExitStack() as stack:
 
-        def begin(*, wait: bool = True, revive: Callable[[], object] = lambda: None, **settings: object) -> Running:
-            return stack.enter_context(running(repository, settings, revive, wait=wait))
+        def begin(projects: Sequence[str] = (PROJECT,), **settings: object) -> Running:
+            return stack.enter_context(running(repository, settings, projects=projects))
 
         yield begin
 
@@ -90,10 +90,16 @@ def configure(repository: Path, settings: dict[str, object]) -> Workspace:
 
 @contextmanager
 def running(
-    repository: Path, settings: dict[str, object], revive: Callable[[], object] = lambda: None, *, wait: bool = True
+    repository: Path,
+    settings: dict[str, object],
+    revive: Callable[[], object] = lambda: None,
+    projects: Sequence[str] = (PROJECT,),
+    *,
+    wait: bool = True,
 ) -> Iterator[Running]:
+    """A gateway while inside; `wait` until it is ready."""
     workspace = configure(repository, settings)
-    app = Gateway(workspace, (PROJECT,), revive)
+    app = Gateway(workspace, projects, revive)
     (port,) = free_ports(1)
     config = uvicorn.Config(
         app, port=port, loop="uvloop", http="httptools", lifespan="on", ws="none", log_level="warning"
