@@ -73,6 +73,6 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 lock: .venv/uv
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) pyproject.toml --group dev --all-extras --constraint requirements.lock --output-file requirements-dev.lock
-	$(COMPILE) pyproject.toml --extra aws --extra azure --extra cluster --extra gcp --extra postgres --constraint requirements.lock \
+	$(COMPILE) pyproject.toml --extra aws --extra azure --extra cluster --extra gcp --extra postgres --extra traces --constraint requirements.lock \
 	  --output-file deploy/images/requirements.lock
 	printf 'uv\nhatchling\neditables\n' | $(COMPILE) - --output-file requirements-setup.lock

@@ -1,8 +1,8 @@
 """What does the gateway cost? One row a request at 1, 8 and 64 clients.
 
-Side by side: Triton's own HTTP door, the gateway before it with authentication, receipts and metrics on, and FastAPI with
-ONNX Runtime on the same three graphs as a peer. The load comes from `wrk` (Debian has it), which is not Python and keeps
-connections open. CPU is that of the door's own processes, not of Triton's.
+Side by side: Triton's own HTTP door, the gateway before it with authentication, receipts and metrics on, and FastAPI
+with ONNX Runtime on the same three graphs as a peer. The load comes from `wrk` (Debian has it), which is not Python and
+keeps connections open. CPU is that of the door's own processes, not of Triton's.
 """
 
 from __future__ import annotations

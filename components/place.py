@@ -125,7 +125,7 @@ class Place:
                 raise ConfigError(
                     f"{self._url}: {error}",
                     accepted="credentials in the environment, where the file system's library looks for them",
-                    next_step="correct them, and what they may do",
+                    next_step="correct the credentials, and what their user may do",
                 ) from error
             raise UnavailableError(
                 f"{self._url}: {type(error).__name__}: {error}",

@@ -69,6 +69,8 @@ class Server:
             if self.runs[name]["state"] != "CANCELED":
                 self.runs[name] |= self.ends
             return 200, self.runs[name]
+        if "filter" not in query:
+            return 200, {"runs": list(self.runs.values())}
         wanted = json.loads(query["filter"][0])["predicates"][0]
         assert (wanted["operation"], wanted["key"]) == ("EQUALS", "display_name")
         return 200, {"runs": [run for run in self.runs.values() if run["display_name"] == wanted["stringValue"]]}
@@ -100,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = served.answer(self.command, url.path, parse_qs(url.query), body)
         content = json.dumps(answer).encode()
         self.send_response(status)
+        if 300 <= status < 400:  # as proxies that ask people to log in do
+            self.send_header("Location", "/login")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

@@ -19,7 +19,7 @@ from components import config
 from components.runs import NodeState, RunLog
 from components.workspace import Workspace, open_workspace
 from flows.services import processes
-from tests.conftest import place_small
+from tests.conftest import place_small, write_parcels
 
 ROOT = Path(__file__).parents[1]
 T = TypeVar("T")
@@ -72,6 +72,18 @@ class Yard:
         cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
         cells[1]["source"] = [*cells[1]["source"], GATE.format(here=str(self._here), go=str(self._go))]
         path.write_text(json.dumps(notebook))
+
+    def add_parcels(self) -> None:
+        """Other data than before, so that all of the lifecycle is to do."""
+        write_parcels(self.root / "data" / "parcels.csv", rows=2_100)
+
+    def schedule(self, cron: str | None) -> None:
+        """Give the project a schedule, or take it away."""
+        path = self.root / "config" / "projects" / "small" / "project.yaml"
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("schedule:")]
+        if cron:
+            lines.append(f'schedule: {{cron: "{cron}", timezone: Europe/Lisbon}}')
+        path.write_text("\n".join(lines) + "\n")
 
     def hold(self) -> None:
         self._here.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from components.errors import ConfigError
 
@@ -50,6 +51,34 @@ def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source:
             ) from error
     finally:
         connection.disconnect()
+
+
+def name_of(url: str) -> str:
+    """The kind of engine at `url`, which has answered a query.
+
+    Raises:
+        ConfigError: it cannot be used; a password in `url` is not in the error.
+    """
+    import ibis
+
+    try:
+        connection = ibis.connect(url)
+        try:
+            connection.sql("select 1 as one", dialect=DIALECT).to_pyarrow()
+            return str(connection.name)
+        finally:
+            connection.disconnect()
+    except Exception as error:  # noqa: BLE001  # engines share no class of errors
+        parts = urlsplit(url)
+        words = str(error).replace(url, parts.scheme).replace(parts.password or url, "***").strip()
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        raise ConfigError(
+            f"SQL engine {where}: {(words or type(error).__name__).splitlines()[0]}",
+            accepted="a URL that Ibis connects to",
+            next_step=f"pip install 'ibis-framework[{parts.scheme}]', or correct `sql` in the profile"
+            if isinstance(error, ImportError)
+            else "correct `sql` in the profile, or what its user may do",
+        ) from None  # the engine's own error may have the password in it
 
 
 def _make_repeatable(connection: ibis.BaseBackend) -> None:

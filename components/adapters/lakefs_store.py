@@ -6,7 +6,6 @@ object that is not staged on this machine already.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from lakefs.models import Commit, ObjectInfo
 from lakefs.object import StoredObject
 from lakefs_sdk.models.revert_creation import RevertCreation
 
+from components.adapters.lakefs_client import connect
 from components.adapters.lakefs_landing import ACTIONS, Landing
 from components.adapters.lakefs_others import Others
 from components.adapters.lakefs_terms import border, decoded, encoded, to_entry, to_metadata, to_revision, words
@@ -57,17 +57,8 @@ def open_store(workspace: Workspace) -> LakeFSStore:
         ConfigError: they are not there.
     """
     settings = cast("Settings", workspace.profile.store)
-    names = (settings.access_key_env, settings.secret_key_env)
-    for name in names:
-        if not os.environ.get(name):
-            raise ConfigError(
-                f"the environment variable {name} is not set",
-                accepted=f"a key of lakeFS at {settings.url}: its id in {names[0]}, its secret in {names[1]}",
-                next_step=f"export {name}=...",
-            )
-    client = Client(host=settings.url, username=os.environ[names[0]], password=os.environ[names[1]])
     cache = ObjectFolder(workspace.home / "lakefs")
-    return LakeFSStore(settings, client, cache, Others(cache, workspace.home / "lakefs" / "others"))
+    return LakeFSStore(settings, connect(settings), cache, Others(cache, workspace.home / "lakefs" / "others"))
 
 
 def _at_border(method: Callable[Concatenate[LakeFSStore, P], R]) -> Callable[Concatenate[LakeFSStore, P], R]:

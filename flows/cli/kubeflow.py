@@ -11,6 +11,7 @@ from flows.cli.output import JsonOption, ProfileOption, columns, emit
 
 if TYPE_CHECKING:
     from components.profile import Kubeflow
+    from components.schedule import Schedule
     from flows.dag import Dag
 
 kubeflow_app = typer.Typer(help="Run a project on Kubeflow Pipelines.", no_args_is_help=True)
@@ -55,14 +56,22 @@ def submit(
 
 @kubeflow_app.command()
 def schedule(project: ProjectArgument, profile: ProfileOption = "onprem", as_json: JsonOption = False) -> None:
-    """Have the lifecycle of a project run as `schedule` in its project.yaml says; replaces the schedule before."""
+    """Have the lifecycle of a project run as `schedule` in its project.yaml says; replaces the schedule before.
+
+    It is active where the profile's engine is Kubeflow: a schedule of two engines would do everything twice.
+    """
+    from components import config
     from flows.engines.kubeflow_cluster import Cluster
 
-    cron = _cron(project)
+    engine = config.load_profile(profile).engine
+    wanted = _schedule_of(project)
+    wanted = wanted.model_copy(update={"active": wanted.active and engine == "kubeflow"})
     dag, package = _compiled(project, profile, None)
     name = f"{project}-{dag.name}"
-    made = Cluster(_settings(profile), profile).schedule(package, name, project, cron)
-    emit({"schedule": name, "id": made, "cron": cron}, f"schedule {name}: {cron} (UTC), {made}", as_json=as_json)
+    made = Cluster(_settings(profile), profile).schedule(package, name, project, wanted)
+    said = "active" if wanted.active else "not active"
+    line = f"schedule {name}: {wanted.cron} (UTC), {said}, {made}"
+    emit({"schedule": name, "id": made, "cron": wanted.cron, "active": wanted.active}, line, as_json=as_json)
 
 
 @kubeflow_app.command()
@@ -97,8 +106,8 @@ def _settings(profile: str) -> Kubeflow:
     return config.load_profile(profile).kubeflow
 
 
-def _cron(project: str) -> str:
-    """The project's schedule, five fields.
+def _schedule_of(project: str) -> Schedule:
+    """The project's schedule.
 
     Raises:
         ConfigError: it has none, or one that Kubeflow would run at other times.
@@ -118,4 +127,4 @@ def _cron(project: str) -> str:
             accepted="timezone: UTC",
             next_step="write the cron in UTC, or schedule with Prefect (`prefect deploy --all`)",
         )
-    return wanted.cron
+    return wanted

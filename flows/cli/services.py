@@ -93,16 +93,17 @@ def logs(
 
 @app.command()
 def doctor(profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
-    """Say what is missing on this machine, and how to get it; exit code 1 if something is."""
+    """Say what is missing, here and where the profile points, and how to get it; exit code 1 if something is."""
     from flows.doctor import examine
 
     checks = examine(profile)
     marks = {"good": "ok", "note": "note", "bad": "MISSING"}
+    width = max(13, *(len(check.name) for check in checks))
     lines = []
     for check in checks:
-        lines.append(f"{marks[check.verdict]:<8} {check.name:<13} {check.found}")
+        lines.append(f"{marks[check.verdict]:<8} {check.name:<{width}} {check.found}")
         if check.remedy:
-            lines.append(f"{'':<22} {check.remedy}")
+            lines.append(f"{'':<{width + 9}} {check.remedy}")
     emit(checks, lines, as_json=as_json)
     if any(check.verdict == "bad" for check in checks):
         raise typer.Exit(1)

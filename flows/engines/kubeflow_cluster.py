@@ -25,12 +25,13 @@ from components.errors import ConfigError, NotFoundError, TrilhaError, Unavailab
 from components.profile import Kubeflow
 from components.records import Record
 from components.runs import Header
+from components.schedule import Schedule
 
 LOOK_EVERY = 5.0
 """Seconds between two questions about a run."""
 
-PATIENCE = 10.0
-"""Seconds until a host that does not answer is given up."""
+PATIENCE = (10, 60)
+"""Seconds until a host that takes no connection, or does not answer a request, is given up."""
 
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 """States after which a run does not change."""
@@ -98,9 +99,19 @@ class Cluster:
         with self._border(), warnings.catch_warnings(action="ignore"):
             self._client = _Client(host=self._host, namespace=settings.namespace or "kubeflow", existing_token=token)
 
+    def look(self) -> None:
+        """Ask for a run of the namespace, which only one who is known and may be there is told of."""
+        with self._border():
+            kind = self._client.kind_of_answer(self._settings.namespace)
+        if "json" not in kind:
+            raise ConfigError(
+                f"what answers at {self._host} is no Kubeflow: it sends {kind or 'nothing'}",
+                next_step=f"correct kubeflow.host in config/profiles/{self._profile}.yaml",
+            )
+
     def submit(self, package: str, header: Header) -> Status:
         """Start a run of a compiled pipeline; in Kubeflow it has the id of ours for its name."""
-        with self._border(), _file(package) as path:
+        with self._border(), _quiet(), _file(package) as path:
             made = self._client.create_run_from_pipeline_package(
                 path,
                 arguments={"run": header.id},
@@ -111,18 +122,19 @@ class Cluster:
             )
         return self._status(made.run_info)
 
-    def schedule(self, package: str, name: str, project: str, cron: str) -> str:
-        """Have a compiled pipeline run by cron (five fields, UTC), one run at a time; returns the schedule's id.
+    def schedule(self, package: str, name: str, project: str, wanted: Schedule) -> str:
+        """Have a compiled pipeline run at these times (UTC), one run at a time; returns the schedule's id.
 
-        A schedule of that name is replaced.
+        A schedule of that name is replaced; one that is not active is there and starts nothing.
         """
-        with self._border(), _file(package) as path:
+        with self._border(), _quiet(), _file(package) as path:
             experiment = self._client.create_experiment(project, namespace=self._settings.namespace).experiment_id
             before = self._client.list_recurring_runs(experiment_id=experiment, page_size=100).recurring_runs or []
             made = self._client.create_recurring_run(
                 experiment,
                 name,
-                cron_expression=f"0 {cron}",
+                cron_expression=f"0 {wanted.cron}",
+                enabled=wanted.active,
                 max_concurrency=1,
                 no_catchup=True,
                 pipeline_package_path=path,
@@ -175,10 +187,9 @@ class Cluster:
 
     @contextmanager
     def _border(self) -> Iterator[None]:
-        """What the SDK raises, as errors of ours; what it prints is for notebooks and goes nowhere."""
+        """What the SDK raises, as errors of ours."""
         try:
-            with redirect_stdout(io.StringIO()):
-                yield
+            yield
         except kfp_server_api.ApiException as error:
             said = _message(error)
             if token := os.environ.get(self._settings.token_env or ""):
@@ -193,15 +204,18 @@ class Cluster:
     def _refused(self, status: int, said: str) -> TrilhaError:
         """What an answer of the server means, and what to do."""
         host, where = self._host, f"config/profiles/{self._profile}.yaml"
+        namespace = self._settings.namespace
         if "exceeded quota" in said or status == 429:
-            next_step = "kubectl describe resourcequota -n NAMESPACE; wait for other runs, or ask for more"
+            next_step = f"kubectl describe resourcequota -n {namespace or 'NAMESPACE'}; wait, or ask for more"
             return UnavailableError(f"Kubeflow at {host}: quota exceeded: {said}", next_step=next_step)
-        if status == 401:
+        if status in {401, 302, 303, 307}:  # the latter lead to a login
             return self._unknown(where)
+        if status in {301, 308}:
+            return ConfigError(f"Kubeflow at {host} has moved", next_step=f"correct kubeflow.host in {where}")
         if status == 403:
-            namespace = self._settings.namespace or "its own namespace"
+            scope = f"in namespace {namespace!r}" if namespace else "without a namespace"
             return ConfigError(
-                f"Kubeflow at {host} forbids this in namespace {namespace!r}: {said}",
+                f"Kubeflow at {host} forbids this {scope}: {said}",
                 accepted="a namespace that the token's account may use",
                 next_step=f"correct kubeflow.namespace in {where}, or have the account bound to kubeflow-edit there",
             )
@@ -222,10 +236,26 @@ class Cluster:
 
 
 class _Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
-    """Kubeflow's client, which asks once whether the server is well, and not five times over 25 seconds."""
+    """Kubeflow's client, which gives up in time: as it is shipped, it waits for an answer without end.
+
+    Nor does it follow a redirect, which leads those whose token has expired to a login page for people.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        client = self._run_api.api_client.rest_client
+        client.pool_manager.connection_pool_kw["retries"] = urllib3.Retry(3, redirect=0, raise_on_redirect=False)
+        ask = client.request
+        client.request = lambda *given, **more: ask(*given, **{**more, "_request_timeout": PATIENCE})
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002  # the SDK's signature
-        return self._healthz_api.healthz_service_get_healthz()
+        """Ask once whether the server is well, and not five times over 25 seconds."""
+        return self._healthz_api.healthz_service_get_healthz(_request_timeout=PATIENCE)
+
+    def kind_of_answer(self, namespace: str | None) -> str:
+        """The content type of a list of runs; the SDK takes a page for people for an empty list."""
+        _, _, headers = self._run_api.run_service_list_runs_with_http_info(namespace=namespace, page_size=1)
+        return str(headers.get("Content-Type", ""))
 
 
 def _token(settings: Kubeflow) -> str | None:
@@ -250,6 +280,13 @@ def _message(error: Any) -> str:
     except (TypeError, ValueError, AttributeError):
         text = str(error.reason)
     return " ".join(text.split())[:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the SDK prints is for notebooks, and goes nowhere."""
+    with redirect_stdout(io.StringIO()):
+        yield
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def server_of(workspace: Workspace) -> Iterator[SyncPrefectClient]:
     """A client of the profile's server, whatever the user's own settings say.
 
     Raises:
+        ConfigError: it does not take the credentials in the environment.
         UnavailableError: it does not answer, or not as it should.
     """
     url = workspace.endpoint("prefect")
@@ -71,10 +72,24 @@ def server_of(workspace: Workspace) -> Iterator[SyncPrefectClient]:
         with SyncPrefectClient(prefect_api(url), api_key=key, auth_string=password) as client:
             yield client
     except httpx.HTTPError as error:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403}:
+            raise _unknown(url, key, password) from None
         raise UnavailableError(
             f"Prefect at {url} does not answer as it should: {str(error).partition(chr(10))[0]}",
             next_step=f"trilha status --profile {workspace.name}",
         ) from error
+
+
+def _unknown(url: str, key: str | None, password: str | None) -> ConfigError:
+    """What to do about a server that does not know us; `key` is for Prefect Cloud."""
+    cloud = key is not None or "/api/" in url
+    given, variable = (key, PREFECT_API_KEY.name) if cloud else (password, PREFECT_API_AUTH_STRING.name)
+    problem = f"does not take what is in {variable}: it may have expired" if given else "wants credentials"
+    return ConfigError(
+        f"Prefect at {url} {problem}",
+        accepted="a key of Prefect Cloud" if cloud else "NAME:PASSWORD, as the server has it",
+        next_step=f"export {variable}=...",
+    )
 
 
 def prepare(workspace: Workspace) -> list[Put]:
@@ -93,7 +108,7 @@ def prepare(workspace: Workspace) -> list[Put]:
 
 
 def _put(client: SyncPrefectClient, name: str, template: dict[str, Any]) -> Put:
-    kind = _kind(client, name)
+    kind = kind_of(client, name)
     try:
         try:
             there = client.read_work_pool(name)
@@ -118,7 +133,7 @@ def _put(client: SyncPrefectClient, name: str, template: dict[str, Any]) -> Put:
         ) from error
 
 
-def _kind(client: SyncPrefectClient, name: str) -> str:
+def kind_of(client: SyncPrefectClient, name: str) -> str:
     """The type of the pool: only Prefect Cloud pushes; on another server a worker takes the same runs to the cloud."""
     kind = POOLS.get(name, "process")  # one that a profile has for `placement`
     return kind if client.server_type is ServerType.CLOUD else kind.removesuffix(":push")
@@ -141,7 +156,7 @@ def _template(client: SyncPrefectClient, name: str, profile: Profile) -> dict[st
         variables["image"]["default"] = _image(name, profile)
     for container in _kubernetes_containers(template):
         container["env"] = [*container["env"], *_references(profile)]
-    required = _kind(client, name).endswith(":push")
+    required = kind_of(client, name).endswith(":push")
     for variable, slug in _blocks(template["variables"]):
         block = _block(client, slug, required=required)
         if block:

@@ -50,8 +50,13 @@ def compiled(profile: str, path: str = "") -> str:
 
 
 def _lifecycle(name: str, file: ProjectFile, profile: str, settings: Profile) -> dict[str, Any]:
-    """The lifecycle of a project, one run at a time: the next one waits, and then finds what the first one did."""
+    """The lifecycle of a project, one run at a time: the next one waits, and then finds what the first one did.
+
+    Its schedule is not active where the profile's engine is Kubeflow: a schedule of two engines would do all twice.
+    """
     schedules = [file.schedule.model_dump()] if file.schedule else []
+    for schedule in schedules:
+        schedule["active"] &= settings.engine != "kubeflow"
     return {
         "name": name,
         "description": f"**{file.title}.** {file.description}".strip(),

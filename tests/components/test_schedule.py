@@ -24,6 +24,7 @@ def fault(small: Path, schedule: str) -> str:
     with pytest.raises(ConfigError) as caught:
         config.load_project("small")
     assert f"project.yaml:{line}: schedule." in str(caught.value)
+    assert str(caught.value).endswith("next: correct that line")
     return str(caught.value)
 
 

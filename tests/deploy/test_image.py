@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from components.workspace import Workspace, open_workspace
+from flows.engines.prefect import prepare
+from flows.engines.prefect_yaml import compiled
 from tests.containers import Containers
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
@@ -94,3 +100,47 @@ def test_flights(built: Containers) -> None:
     assert found["differences"] == []
     assert {one["engine"]: one["outcome"] for one in found["observed"]} == {"local": "done", "kubeflow": "done"}
     assert len(found["observed"][1]["nodes"]) == len(found["observed"][0]["nodes"]) > 10
+
+
+@pytest.mark.xdist_group("prefect")
+def test_a_run_from_prefects_pool(built: Containers, on_prefect: Workspace, small: Path, prefect_url: str) -> None:
+    """A worker of the pool `docker` takes a run: a container of the image, confined as the template says, does it."""
+    image = "localhost/trilha-small:test"
+    recipe = small / "Dockerfile"
+    recipe.write_text(f"FROM {built.image}\nCOPY config config\nCOPY data data\nCOPY notebooks notebooks\n")
+    subprocess.run([*built.command, "build", "--quiet", "--tag", image, "--file", recipe, small], check=True)
+    profile = small / "config" / "profiles" / "test.yaml"
+    services = f"services: {{prefect: {{url: '{prefect_url}'}}, workers: {{pool: docker}}}}"
+    profile.write_text(
+        re.sub(r"(?m)^services: .*$", services, profile.read_text()) + f"kubeflow: {{image: '{image}'}}\n"
+    )
+    shutil.copytree(ROOT / "deploy" / "workpools", small / "deploy" / "workpools")
+    open_workspace.cache_clear()
+    (small / "prefect.yaml").write_text(compiled("test"))
+    prepare(open_workspace("test"))
+    environment = built.environment | {
+        "PREFECT_API_URL": f"{prefect_url}/api",
+        "PREFECT_HOME": str(small / "prefect"),
+        "PYTHONPATH": str(ROOT),
+        "DO_NOT_TRACK": "1",
+    }
+
+    def prefect(*arguments: str) -> None:
+        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+        done = subprocess.run(command, cwd=small, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    prefect("deploy", "--all")
+    host = "--job-variable=network_mode=host"  # the server is on this machine's loopback
+    prefect("deployment", "run", "lifecycle/small", "-p", "until=ingest", host)
+    prefect("worker", "start", "--pool", "docker", "--run-once")
+
+    def ask(path: str, **body: object) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = httpx.post(f"{prefect_url}/api{path}", json=body, trust_env=False).json()
+        return found
+
+    [run] = ask("/flow_runs/filter", work_pools={"name": {"any_": ["docker"]}})
+    assert run["state_name"] == "Completed", run["state"]
+    assert ":" in run["infrastructure_pid"]  # the container's, not a process'
+    tasks = ask("/task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+    assert {task["name"]: task["state_name"] for task in tasks} == {"observe": "Completed", "ingest": "Completed"}

@@ -140,7 +140,7 @@ def test_failures_say_none(seeded: Path, kubeflow: Server) -> None:
         "lake": trilha(seeded, "data", "log", code=6, profile="lake"),
         "bucket": trilha(seeded, "plan", "small", code=2, AWS_SECRET_ACCESS_KEY=f"{SECRET}-wrong"),
         "prefect": trilha(seeded, "prefect", "compile", "--nonsense", code=2),
-        "doctor": trilha(seeded, "doctor", profile="lake"),
+        "doctor": trilha(seeded, "doctor", code=1, profile="lake", KUBEFLOW_TOKEN=f"{TOKEN}-expired"),
     }
     assert f"{TOKEN}-expired" in kubeflow.tokens  # it was sent
     assert leaks(said | kept(seeded)) == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import time
+from datetime import datetime, timedelta
+from typing import Any
 
 import psutil
 import pytest
@@ -56,3 +59,62 @@ def test_killed(yard: Yard) -> None:
     statuses = {name: state.status for name, state in yard.nodes(again).items()}
     assert {name for name, status in statuses.items() if status == "found"} >= {"ingest", "validate", "prepare"}
     assert {statuses[name] for name in ("train-00", "train-01", "select")} == {"done"}
+
+
+def test_server_away(yard: Yard) -> None:
+    """Prefect's server is stopped for 30 s while a trial runs: the run ends well, or the next one does; nothing twice."""
+    before = commits(yard)
+    yard.hold()
+    yard.add_parcels()
+    run = yard.start(until="select")
+    yard.wait_for_training()
+    yard.trilha("down", "prefect")
+    time.sleep(30)
+    yard.trilha("up", "prefect")
+    yard.let_go()
+    ended = eventually(lambda: yard.state(run), lambda state: state in FINAL, seconds=150)
+    if ended != "COMPLETED":
+        run = yard.start(until="select")
+        assert eventually(lambda: yard.state(run), lambda state: state in FINAL, seconds=150) == "COMPLETED"
+    states = yard.nodes(run)
+    assert {states[name].status for name in ("publish", "prepare", "train-00", "train-01", "select")} <= {
+        "done",
+        "found",
+    }
+    assert len(commits(yard)) == len(before) + 1
+
+
+def test_schedule(yard: Yard) -> None:
+    """A schedule of every minute fires twice, a minute apart, and the second run finds what the first one did."""
+    yard.let_go()
+    yard.schedule("* * * * *")
+    yard.deploy()
+    try:
+        first, second = eventually(lambda: scheduled(yard), lambda runs: len(runs) >= 2, seconds=240)[:2]
+    finally:
+        yard.schedule(None)
+        yard.deploy()
+    assert moment(second) - moment(first) == timedelta(minutes=1)
+    states = yard.nodes(second["id"])
+    assert states["release"].status in {"found", "skipped"}
+    assert {states[name].status for name in ("ingest", "prepare", "train-00", "evaluate")} == {"found"}
+
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def commits(yard: Yard) -> list[str]:
+    """The commits on `main` of the data store."""
+    return [revision.id for revision in yard.workspace.store.log("main")]
+
+
+def scheduled(yard: Yard) -> list[dict[str, Any]]:
+    """The completed runs that the schedule began, the earliest first."""
+    completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
+    runs: list[dict[str, Any]] = yard.ask("/flow_runs/filter", flow_runs=completed, sort="EXPECTED_START_TIME_ASC")
+    return [run for run in runs if run["auto_scheduled"]]
+
+
+def moment(run: dict[str, Any]) -> datetime:
+    """When the schedule wanted it."""
+    return datetime.fromisoformat(run["next_scheduled_start_time"] or run["expected_start_time"])

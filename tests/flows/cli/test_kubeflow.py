@@ -26,7 +26,8 @@ def served(small: Path, kubeflow: Server, monkeypatch: pytest.MonkeyPatch) -> Se
     """The server, which profile `test` names."""
     path = small / "config" / "profiles" / "test.yaml"
     settings = {"host": kubeflow.url, "namespace": "team", "token_env": "KUBEFLOW_TOKEN", "image": "trilha:1"}
-    path.write_text(f"{path.read_text()}kubeflow: {json.dumps(settings)}\n")
+    text = path.read_text().replace("engine: local", "engine: kubeflow")
+    path.write_text(f"{text}kubeflow: {json.dumps(settings)}\n")
     monkeypatch.setenv("KUBEFLOW_TOKEN", TOKEN)
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(small / "none.json"))
     return kubeflow
@@ -35,7 +36,7 @@ def served(small: Path, kubeflow: Server, monkeypatch: pytest.MonkeyPatch) -> Se
 def schedule(repository: Path, cron: str, timezone: str) -> None:
     """Give the project a schedule."""
     path = repository / "config" / "projects" / "small" / "project.yaml"
-    path.write_text(f'{path.read_text()}\nschedule: {{cron: "{cron}", timezone: {timezone}}}\n')
+    path.write_text(f'{path.read_text()}\nschedule: {{cron: "{cron}", timezone: {timezone}, active: true}}\n')
 
 
 @pytest.mark.usefixtures("served")
@@ -77,7 +78,7 @@ def test_the_projects_schedule(served: Server, small: Path) -> None:
     schedule(small, "0 5 * * *", "UTC")
     assert trilha("schedule", "small").startswith("schedule small-lifecycle: 0 5 * * * (UTC)")
     (made,) = served.schedules.values()
-    assert made["trigger"]["cron_schedule"]["cron"] == "0 0 5 * * *"
+    assert (made["trigger"]["cron_schedule"]["cron"], made["mode"]) == ("0 0 5 * * *", "ENABLE")
 
 
 def test_a_time_zone_that_kubeflow_does_not_know(served: Server, small: Path) -> None:
@@ -86,6 +87,19 @@ def test_a_time_zone_that_kubeflow_does_not_know(served: Server, small: Path) ->
     with pytest.raises(ConfigError, match=r"Europe/Lisbon.*UTC.*prefect deploy"):
         trilha("schedule", "small")
     assert not served.schedules
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("engine: kubeflow", "engine: prefect"), ("active: true", "active: false")]
+)
+def test_a_schedule_that_is_not_active(served: Server, small: Path, before: str, after: str) -> None:
+    """Where another engine has it, or nobody is to: Kubeflow shows it and starts nothing by it."""
+    schedule(small, "0 5 * * *", "UTC")
+    for path in (small / "config/projects/small/project.yaml", small / "config/profiles/test.yaml"):
+        path.write_text(path.read_text().replace(before, after))
+    assert "(UTC), not active, " in trilha("schedule", "small")
+    (made,) = served.schedules.values()
+    assert made["mode"] == "DISABLE"
 
 
 def test_no_schedule_is_named(served: Server) -> None:

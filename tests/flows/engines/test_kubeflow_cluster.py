@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import traceback
@@ -16,6 +17,7 @@ import pytest
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.profile import Kubeflow
 from components.runs import Run, RunLog, new_header
+from components.schedule import Schedule
 from components.workspace import open_workspace
 from flows.engines import kubeflow_cluster
 from flows.engines.kubeflow import run as run_on_kubeflow
@@ -89,8 +91,8 @@ def test_a_run_is_found_by_either_id(kubeflow: Server) -> None:
 def test_a_schedule_takes_the_place_of_the_one_before(kubeflow: Server) -> None:
     """Five fields become Kubeflow's six; one run at a time; nothing that was missed is caught up with."""
     ours = cluster(kubeflow, service_account="runner")
-    ours.schedule(PACKAGE, "flights-lifecycle", "flights", "0 5 * * *")
-    made = ours.schedule(PACKAGE, "flights-lifecycle", "flights", "30 6 * * 1")
+    ours.schedule(PACKAGE, "flights-lifecycle", "flights", Schedule(cron="0 5 * * *"))
+    made = ours.schedule(PACKAGE, "flights-lifecycle", "flights", Schedule(cron="30 6 * * 1"))
     assert list(kubeflow.schedules) == [made]
     schedule = kubeflow.schedules[made]
     assert schedule["trigger"] == {"cron_schedule": {"cron": "0 30 6 * * 1"}}
@@ -106,9 +108,11 @@ def test_a_schedule_takes_the_place_of_the_one_before(kubeflow: Server) -> None:
             ConfigError,
             ["'team'", "kubeflow.namespace", "ana"],
         ),
-        ((429, "too many"), UnavailableError, ["quota", "kubectl describe resourcequota"]),
+        ((429, "too many"), UnavailableError, ["quota", "kubectl describe resourcequota -n team"]),
         ((500, "workflows is forbidden: exceeded quota: runs=5"), UnavailableError, ["quota", "runs=5"]),
         ((503, "no healthy upstream"), UnavailableError, ["503", "no healthy upstream", "try again"]),
+        ((302, "Found"), ConfigError, ["KUBEFLOW_TOKEN", "expired", "kubectl create token"]),
+        ((308, "Permanent Redirect"), ConfigError, ["has moved", "correct kubeflow.host"]),
     ],
 )
 @pytest.mark.usefixtures("token")
@@ -147,6 +151,16 @@ def test_a_host_that_does_not_answer(kubeflow: Server) -> None:
     """The error names it and the command that looks further."""
     with pytest.raises(UnavailableError, match=r"http://127.0.0.1:9 does not answer.*trilha doctor --profile test"):
         cluster(kubeflow, host="http://127.0.0.1:9").find("x")
+
+
+@pytest.mark.usefixtures("token")
+def test_a_host_that_says_nothing(kubeflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up after a while, not waited for without end."""
+    monkeypatch.setattr(kubeflow_cluster, "PATIENCE", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(UnavailableError, match=f"{url} does not answer"):
+            cluster(kubeflow, host=url).find("x")
 
 
 @pytest.fixture

@@ -59,6 +59,16 @@ def test_schedule_and_pools(small: Path) -> None:
     assert found["flows.deployments.step/gpu-pool"]["work_pool"] == {"name": "gpu-pool"}
 
 
+@pytest.mark.parametrize(("engine", "active"), [("local", True), ("prefect", True), ("kubeflow", False)])
+def test_one_engine_has_the_schedule(small: Path, engine: str, *, active: bool) -> None:
+    """Where the profile's engine is Kubeflow, the schedule is Kubeflow's, and Prefect's only shows it."""
+    project, profile = small / "config/projects/small/project.yaml", small / "config/profiles/test.yaml"
+    project.write_text(f'{project.read_text()}\nschedule: {{cron: "0 3 * * *"}}\n')
+    profile.write_text(profile.read_text().replace("engine: local", f"engine: {engine}"))
+    [schedule] = deployments()["flows.deployments.lifecycle/small"]["schedules"]
+    assert schedule["active"] is active
+
+
 def test_says_how_it_was_made(small: Path) -> None:
     """The file's heading has the very commands that make and use it."""
     assert "`trilha prefect compile --profile test --output other.yaml`" in compiled("test", "other.yaml")

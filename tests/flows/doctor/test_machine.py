@@ -14,7 +14,7 @@ import pytest
 
 from flows.doctor import Check, examine
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def found(name: str) -> Check:
