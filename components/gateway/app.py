@@ -17,7 +17,7 @@ import msgspec
 
 from components.adapters.triton_http import TritonHttp, http_address
 from components.errors import TrilhaError
-from components.gateway import pages, typed, v2
+from components.gateway import pages, tensorflow, typed, v2
 from components.gateway.access import Access, Caller, Rates
 from components.gateway.catalogue import LOOK, Catalogue
 from components.gateway.metrics import KIND, Metrics
@@ -89,23 +89,25 @@ class Gateway:
             return self._health(request)
         caller = self._access.caller(request)
         self._rates.take(caller)
-        parts = request.path.split("/")[1:]
-        match parts:
+        match request.path.split("/")[1:]:
             case ["v1", "projects", *rest]:
                 return await self._projects(request, caller, rest, seen)
+            case ["v1", "models", *rest]:
+                return await self._tensorflow(request, caller, rest, seen)
             case ["v2", *rest]:
                 return await self._v2(request, caller, rest, seen)
-            case ["metrics"]:
-                _only(request, "GET")
-                caller.check("read", "*")
-                return Answer(self._metrics.page(self.catalogue), kind=KIND)
-            case ["openapi.json"]:
-                _only(request, "GET")
-                return pages.openapi(self.catalogue, caller)
-            case ["docs"]:
-                _only(request, "GET")
-                return pages.page()
-        raise _nothing(request)
+        return self._page(request, caller)
+
+    def _page(self, request: Request, caller: Caller) -> Answer:
+        if request.path not in {"/metrics", "/openapi.json", "/docs"}:
+            raise _nothing(request)
+        _only(request, "GET")
+        if request.path == "/openapi.json":
+            return pages.openapi(self.catalogue, caller)
+        if request.path == "/docs":
+            return pages.page()
+        caller.check("read", "*")
+        return Answer(self._metrics.page(self.catalogue), kind=KIND)
 
     async def _projects(self, request: Request, caller: Caller, rest: Sequence[str], seen: _Seen) -> Answer:
         seen.route = "projects"
@@ -151,6 +153,21 @@ class Gateway:
                 self._known(project, seen)
                 return (v2.ready if verb else v2.metadata)(self.catalogue, project, version)
         raise _nothing(request)
+
+    async def _tensorflow(self, request: Request, caller: Caller, rest: Sequence[str], seen: _Seen) -> Answer:
+        seen.route = "tensorflow"
+        project, version, label, verb = tensorflow.named(rest) or ("", "", "", "")
+        if not project:
+            raise _nothing(request)
+        if verb in tensorflow.VERBS:
+            _only(request, "POST")
+            caller.check("predict", project)
+            self._known(project, seen)
+            return await tensorflow.ask(self._model, verb, project, version, label, await self._body(request))
+        _only(request, "GET")
+        caller.check("read", project)
+        self._known(project, seen)
+        return (tensorflow.metadata if verb else tensorflow.status)(self.catalogue, project, version, label)
 
     def _known(self, project: str, seen: _Seen) -> None:
         self.catalogue.entry(project)

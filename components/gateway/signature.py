@@ -69,6 +69,17 @@ class Signature:
         """
         return self.transposed(decoded(self._body, body, self).rows)
 
+    def converted(self, rows: Sequence[Any]) -> Columns:
+        """Rows that were decoded already, checked like those of `columns_of`.
+
+        Raises:
+            Problem: 422.
+        """
+        try:
+            return self.transposed(msgspec.convert(rows, list[self.row]))  # type: ignore[name-defined]
+        except msgspec.ValidationError as error:
+            raise self.problem(error) from None
+
     def transposed(self, rows: Sequence[Any]) -> Columns:
         """Typed rows, column by column.
 

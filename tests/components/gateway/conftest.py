@@ -18,6 +18,7 @@ import yaml
 from components.gateway import keys
 from components.gateway.app import Gateway
 from components.records import Release
+from components.serving import serve
 from components.workspace import Workspace, open_workspace
 from tests.conftest import place_small
 from tests.triton import Fitted, free_ports, release_of
@@ -40,9 +41,11 @@ class Running:
 
 @pytest.fixture
 def behind(served: Workspace, repository: Path, fitted: Fitted) -> Release:
-    """A release of the project `small` in the data store, and the real Triton of the profile."""
+    """A release of the project `small`, on the real Triton of the profile."""
     place_small(repository)
-    return release_of(served, fitted, PROJECT)
+    release = release_of(served, fitted, PROJECT)
+    serve(served, release.bundle, PROJECT)
+    return release
 
 
 Start = Callable[..., Running]
