@@ -95,6 +95,17 @@ class GatewayLimits(Settings):
     """Requests that Triton works on at a time; others wait."""
 
 
+class GatewayCache(Settings):
+    """Answers that the gateway remembers: one bundle, the same tensors, the same answer."""
+
+    bytes: PositiveInt = 64 * 2**20
+    """In the gateway's memory."""
+    redis_env: EnvName | None = None
+    """The variable that holds the URL of a Redis for all gateways together, with its password."""
+    seconds: PositiveInt = 3600
+    """That Redis keeps an answer."""
+
+
 class GatewayService(Service):
     """The door for everybody else: `trilha serve`. Beyond loopback it wants `authentication`."""
 
@@ -105,6 +116,7 @@ class GatewayService(Service):
     """The file of hashed keys, where it is not the one that `trilha keys` makes."""
     jwt: Jwt | None = None
     limits: GatewayLimits = GatewayLimits()
+    cache: GatewayCache | None = None
 
 
 class Services(Settings):

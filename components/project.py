@@ -19,8 +19,8 @@ def _watchable(value: str) -> str:
         check_new_ref(value, "branch")
     except ConfigError as error:
         raise ValueError(error.accepted) from None
-    if value in {MAIN, "releases"} or value.startswith("ingest/"):
-        raise ValueError("a branch that others write; main, releases and ingest/... are Trilha's own")
+    if value in {MAIN, "predictions", "releases"} or value.startswith("ingest/"):
+        raise ValueError("a branch that others write; main, releases, predictions and ingest/... are Trilha's own")
     return value
 
 
@@ -169,6 +169,10 @@ class Online(Settings):
     """For the model to answer, in place of the profile's."""
     default: DefaultAnswer | None = None
     """Answered, and called so, where the model is late; none: 504."""
+    log: float = Field(default=0.0, ge=0, le=1)
+    """Share of requests that is written down, with its answers, on the branch `predictions` of the data store."""
+    redact: tuple[str, ...] = ()
+    """Columns of the inputs that are left out there."""
 
 
 class Toleration(Settings):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from components import config
 from components.errors import NotFoundError, TrilhaError
 from components.gateway import receipts
+from components.gateway.log import logged
 from components.gateway.receipts import Receipt
 from components.records import FileStamp, Release
 from components.releases import release_number, releases
@@ -73,7 +74,8 @@ def _of_prediction(workspace: Workspace, receipt: Receipt) -> Iterator[Link]:
             next_step="ask with the profile that the prediction was made in",
         )
     row = "the whole request" if receipt.row is None else f"row {receipt.row}"
-    yield Link("prediction", receipt.request, (f"{receipt.moment:%Y-%m-%dT%H:%M:%S.%fZ}, {row}",))
+    rows = [", ".join(f"{name}={value}" for name, value in one.items()) for one in logged(workspace.store, receipt)]
+    yield Link("prediction", receipt.request, (f"{receipt.moment:%Y-%m-%dT%H:%M:%S.%fZ}, {row}", *rows))
     yield from of_release(workspace, release)
 
 

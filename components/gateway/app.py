@@ -19,7 +19,9 @@ from components.adapters.triton_http import TritonHttp, http_address
 from components.errors import TrilhaError
 from components.gateway import pages, tensorflow, typed, v2
 from components.gateway.access import Access, Caller, Rates
+from components.gateway.cache import Cache
 from components.gateway.catalogue import LOOK, Catalogue
+from components.gateway.log import PredictionLog
 from components.gateway.metrics import KIND, Metrics
 from components.gateway.model import Model
 from components.gateway.problems import RETRY_SECONDS, Problem, problem_of
@@ -56,7 +58,11 @@ class Gateway:
         self._metrics = Metrics()
         self._triton = TritonHttp(lambda: http_address(workspace), settings.limits.connections)
         self.catalogue = Catalogue(workspace, self._triton, projects, revive)
-        self._model = Model(self.catalogue, self._triton, self._metrics, settings.limits.seconds)
+        self._log = PredictionLog(workspace, self._metrics)
+        self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
+        self._model = Model(
+            self.catalogue, self._triton, self._metrics, self._log, self._cache, settings.limits.seconds
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's call."""
@@ -194,6 +200,9 @@ class Gateway:
             with suppress(asyncio.CancelledError):
                 await task
         self._triton.close()
+        if self._cache is not None:
+            await self._cache.close()
+        await asyncio.to_thread(self._log.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _look(self) -> None:

@@ -34,6 +34,10 @@ class Metrics:
             f"{prefix}_release", "Number of the release that answers.", ["project"], registry=registry
         )
         self._ready = Gauge(f"{prefix}_ready", "1 where every project's release answers.", registry=registry)
+        self._cache = Counter(
+            f"{prefix}_cache", "Answers looked for, by where they were.", ["found"], registry=registry
+        )
+        self._log = Counter(f"{prefix}_log", "Requests written down, or not.", ["fate"], registry=registry)
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._models: dict[str, Histogram] = {}
 
@@ -53,6 +57,14 @@ class Metrics:
         if project not in self._models:
             self._models[project] = self._model.labels(project)
         self._models[project].observe(seconds)
+
+    def cached(self, where: str) -> None:
+        """Count a look for an answer: `memory`, `redis` or `miss`."""
+        self._cache.labels(where).inc()
+
+    def logged(self, fate: str, count: int) -> None:
+        """Count requests that were `written` down, or `dropped`."""
+        self._log.labels(fate).inc(count)
 
     def page(self, catalogue: Catalogue) -> bytes:
         """All of it, in Prometheus' text."""

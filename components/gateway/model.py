@@ -16,7 +16,9 @@ from components.gateway.receipts import new_unique
 
 if TYPE_CHECKING:
     from components.adapters.triton_http import Reply, TritonHttp
+    from components.gateway.cache import Cache
     from components.gateway.catalogue import Catalogue, Door
+    from components.gateway.log import PredictionLog
     from components.gateway.metrics import Metrics
     from components.project import DefaultAnswer
 
@@ -55,10 +57,22 @@ class Model:
         catalogue: which release answers.
         triton: where.
         metrics: how long it took.
+        log: what is written down.
+        cache: answers that were given before.
         seconds: that it may take, where the project does not say.
     """
 
-    def __init__(self, catalogue: Catalogue, triton: TritonHttp, metrics: Metrics, seconds: float) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        triton: TritonHttp,
+        metrics: Metrics,
+        log: PredictionLog,
+        cache: Cache | None,
+        seconds: float,
+    ) -> None:
+        self._log = log
+        self._cache = cache
         self._catalogue = catalogue
         self._triton = triton
         self._metrics = metrics
@@ -82,15 +96,31 @@ class Model:
         for last in (False, True):
             door = self._catalogue.door(project, version, label)
             header, body = write(door)
-            reply = await self._post(door, header, body)
+            reply = await self._reply(door, header, body)
             if reply.status == 200:
-                return Said(door, door.prefix + new_unique(), reply.header, reply.body, reply.content_type)
+                said = Said(door, door.prefix + new_unique(), reply.header, reply.body, reply.content_type)
+                online = self._catalogue.entry(project).online
+                if online.log:
+                    self._log.take(online, said, header, body)
+                return said
             words = _words(reply.body)
             if not any(text in words for text in GONE):
                 raise _refusal(door, reply.status, words)
             if not last:  # the release was replaced and dropped in between, or its process died
                 await self._catalogue.heal()
         raise Problem(503, f"release {door.number} of {project} is just being loaded", retry_after=RETRY_SECONDS)
+
+    async def _reply(self, door: Door, header: int | None, body: bytes) -> Reply:
+        """What was answered before, or what Triton answers."""
+        if self._cache is None:
+            return await self._post(door, header, body)
+        found = await self._cache.get(door, header, body)
+        if found is not None:
+            return found
+        reply = await self._post(door, header, body)
+        if reply.status == 200:
+            self._cache.put(door, header, body, reply)
+        return reply
 
     async def _post(self, door: Door, header: int | None, body: bytes) -> Reply:
         online = self._catalogue.entry(door.project).online

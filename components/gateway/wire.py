@@ -19,6 +19,7 @@ LENGTH: Final = "Inference-Header-Content-Length"
 
 _ASKED: Final = ("probability", "label")
 _NAN: Final = float("nan")
+_CODES: Final = {"FP32": "f", "INT64": "q"}
 
 
 class Parameters(msgspec.Struct):
@@ -130,21 +131,26 @@ def read_answers(model: str, header: int, body: bytes) -> tuple[list[float], lis
     return probabilities.tolist(), labels.tolist()
 
 
-def read_columns(header: int | None, body: bytes) -> dict[str, list[Any]]:
-    """The inputs of a request as plain values, whatever way they were sent; for the log.
+def read_request(header: int | None, body: bytes) -> dict[str, list[Any]]:
+    """The inputs of a request that Triton took, as plain values, whatever way they were sent; for the log."""
+    return _read(_asked.decode(body if header is None else body[:header]).inputs, header, body)
 
-    Raises:
-        msgspec.MsgspecError, ValueError, struct.error: the request is not one.
-    """
-    asked = _asked.decode(body if header is None else body[:header])
+
+def read_reply(header: int | None, body: bytes) -> dict[str, list[Any]]:
+    """The outputs of an answer, likewise."""
+    return _read(_reply.decode(body if header is None else body[:header]).outputs, header, body)
+
+
+def _read(tensors: Sequence[Tensor], header: int | None, body: bytes) -> dict[str, list[Any]]:
     offset, columns = header or 0, {}
-    for tensor in asked.inputs:
+    for tensor in tensors:
         if bytes(tensor.data):
             columns[tensor.name] = _flat(msgspec.json.decode(tensor.data))
-        else:
-            data = body[offset : offset + tensor.parameters.binary_data_size]
-            offset += len(data)
-            columns[tensor.name] = _read_texts(data) if tensor.datatype == "BYTES" else array("f", data).tolist()
+            continue
+        data = body[offset : offset + tensor.parameters.binary_data_size]
+        offset += len(data)
+        code = _CODES.get(tensor.datatype)
+        columns[tensor.name] = _read_texts(data) if code is None else array(code, data).tolist()
     return columns
 
 

@@ -137,7 +137,7 @@ def _gateway(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     from components import config
 
     settings = workspace.profile.services.gateway
-    named = (settings.jwt.key_env if settings.jwt else "",)
+    named = (settings.jwt.key_env if settings.jwt else "", (settings.cache and settings.cache.redis_env) or "")
     secrets = {name: os.environ[name] for name in named if name in os.environ}
     return _python(
         "flows.gateway", "--profile", workspace.name, "--host", settings.host, "--port", str(ports["http"]),
