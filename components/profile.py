@@ -117,6 +117,8 @@ class GatewayService(Service):
     jwt: Jwt | None = None
     limits: GatewayLimits = GatewayLimits()
     cache: GatewayCache | None = None
+    traces: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
+    """An OpenTelemetry collector's URL for traces (OTLP over HTTP): `http://host:4318/v1/traces`."""
 
 
 class Services(Settings):

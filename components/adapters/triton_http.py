@@ -151,15 +151,24 @@ class TritonHttp:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._longest = queue
 
-    async def post(self, path: str, header: int | None, body: bytes, seconds: float) -> Reply:
-        """Ask with a body; `header` is the length of the JSON header in front of binary tensors.
+    async def post(self, path: str, header: int | None, body: bytes, seconds: float, *, trace: str = "") -> Reply:
+        """Ask with a body.
+
+        Args:
+            path: what for.
+            header: the length of the JSON header in front of binary tensors; None for JSON alone.
+            body: all of it.
+            seconds: that the answer may take.
+            trace: the header `traceparent`.
 
         Raises:
             UnavailableError: Triton does not answer, or too many requests wait already.
             TimeLimitError: it did not answer within `seconds`.
         """
-        length = "" if header is None else f"Inference-Header-Content-Length: {header}\r\n"
-        head = f"POST {path} HTTP/1.1\r\nHost: triton\r\n{length}Content-Length: {len(body)}\r\n\r\n"
+        others = "" if header is None else f"Inference-Header-Content-Length: {header}\r\n"
+        if trace:
+            others += f"traceparent: {trace}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: triton\r\n{others}Content-Length: {len(body)}\r\n\r\n"
         return await self._ask(head.encode() + body, seconds)
 
     async def is_ready(self, seconds: float) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from components.adapters.otlp_traces import Traces
 from components.adapters.triton_http import TritonHttp, http_address
 from components.errors import TrilhaError
 from components.gateway import pages, tensorflow, typed, v2
@@ -25,7 +26,7 @@ from components.gateway.log import PredictionLog
 from components.gateway.metrics import KIND, Metrics
 from components.gateway.model import Model
 from components.gateway.problems import RETRY_SECONDS, Problem, problem_of
-from components.gateway.requests import Answer, Receive, Request, Scope, Send, refusal
+from components.gateway.requests import TRACE, Answer, Receive, Request, Scope, Send, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ class Gateway:
         self._metrics = Metrics()
         self._triton = TritonHttp(lambda: http_address(workspace), settings.limits.connections)
         self.catalogue = Catalogue(workspace, self._triton, projects, revive)
+        self._traces = Traces(settings.traces) if settings.traces else None
         self._log = PredictionLog(workspace, self._metrics)
         self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
         self._model = Model(
@@ -77,6 +79,10 @@ class Gateway:
         begun = time.perf_counter()
         request = Request(scope, receive)
         seen = _Seen()
+        span = None
+        if self._traces is not None:
+            span, trace = self._traces.begin(request)
+            TRACE.set(trace)
         try:
             answer = await self._answer(request, seen)
         except Problem as problem:
@@ -87,6 +93,8 @@ class Gateway:
             traceback.print_exc(file=sys.stderr)
             answer = refusal(Problem(500, f"{type(error).__name__} in the gateway"))
         self._metrics.answered(seen.route, seen.project, answer.status, time.perf_counter() - begun)
+        if self._traces is not None:
+            self._traces.end(span, seen.route, seen.project, answer.status)
         await answer.send(send)
 
     async def _answer(self, request: Request, seen: _Seen) -> Answer:
@@ -203,6 +211,8 @@ class Gateway:
         if self._cache is not None:
             await self._cache.close()
         await asyncio.to_thread(self._log.close)
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _look(self) -> None:

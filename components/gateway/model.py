@@ -13,6 +13,7 @@ import msgspec
 from components.errors import TimeLimitError, UnavailableError
 from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import new_unique
+from components.gateway.requests import TRACE
 
 if TYPE_CHECKING:
     from components.adapters.triton_http import Reply, TritonHttp
@@ -126,7 +127,7 @@ class Model:
         online = self._catalogue.entry(door.project).online
         begun = time.perf_counter()
         try:
-            return await self._triton.post(door.path, header, body, online.seconds or self._seconds)
+            return await self._triton.post(door.path, header, body, online.seconds or self._seconds, trace=TRACE.get())
         except TimeLimitError:
             if online.default is not None:
                 raise LateError(online.default) from None

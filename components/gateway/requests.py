@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 from components.gateway.problems import TYPE, Problem
@@ -11,6 +12,9 @@ from components.gateway.problems import TYPE, Problem
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+TRACE: ContextVar[str] = ContextVar("TRACE", default="")
+"""The header `traceparent` of the request that is being answered, for whoever is asked on its behalf."""
 
 JSON: Final = b"application/json"
 
