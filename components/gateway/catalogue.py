@@ -152,8 +152,6 @@ class Catalogue:
                 await asyncio.to_thread(self._look, up=up, anyway=anyway)
             except TrilhaError as error:
                 _say(f"the releases cannot be read: {error}")
-            except Exception:  # noqa: BLE001  # whatever it is, what answers goes on, and the next look may do better
-                traceback.print_exc(file=sys.stderr)
 
     async def heal(self) -> None:
         """Return when every model was looked after: called by a request whose model was not there."""
@@ -175,7 +173,11 @@ class Catalogue:
         names = self._named or config.project_names()
         away = False
         for name in names:
-            entry, gone = self._entry(name)
+            try:
+                entry, gone = self._entry(name)
+            except Exception as error:  # noqa: BLE001  # what is wrong with one project is no other's trouble
+                traceback.print_exc(file=sys.stderr)
+                entry, gone = replace(self._entries.get(name, Entry()), trouble=type(error).__name__), False
             self._entries = {**self._entries, name: entry}
             away = away or gone
         self._away, self._head = away, head
