@@ -237,8 +237,9 @@ def repository_in(folder: Path, settings: dict[str, Any]) -> Workspace:
     }))  # fmt: skip
     profile = {"state": "state", "store": {"kind": "git", "path": "state/data.git"}, "services": settings}
     (folder / "config" / "profiles" / "bench.yaml").write_text(yaml.safe_dump(profile))
-    profile["services"]["gateway"]["cache"] = {}
-    (folder / "config" / "profiles" / "cached.yaml").write_text(yaml.safe_dump(profile))
+    for name, setting in (("cached", {"cache": {}}), ("gathered", {"gather": {}})):
+        others = settings | {"gateway": settings["gateway"] | setting}
+        (folder / "config" / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(profile | {"services": others}))
     os.environ["TRILHA_ROOT"] = str(folder)
     config.root.cache_clear()
     return open_workspace("bench")
@@ -319,7 +320,8 @@ def doors(folder: Path, stack: ExitStack) -> dict[str, Door]:
     graphs = graphs_in(folder)
     server = stack.enter_context(triton(folder))
     http = f"127.0.0.1:{(folder / 'ports').read_text().split()[1]}"
-    gateway = {"authentication": True, "limits": {"rate": 1_000_000, "burst": 1_000_000}}
+    limits = {"rate": 1_000_000, "burst": 1_000_000}
+    gateway = {"authentication": True, "limits": limits, "gather": None}
     workspace = repository_in(
         folder,
         {"triton": {"url": server.address, "http": http, "repository": str(folder / "models")}, "gateway": gateway},
@@ -329,6 +331,7 @@ def doors(folder: Path, stack: ExitStack) -> dict[str, Door]:
     who = {"Authorization": f"Bearer {key}"}
     ours, gateway_pid = gateway_on(folder, stack, "bench")
     remembering, remembering_pid = gateway_on(folder, stack, "cached")
+    gathering, gathering_pid = gateway_on(folder, stack, "gathered")
     (folder / "inputs.py").write_text(
         f"TEXTS = {[name for name, kind in FEATURES.items() if kind == 'string']}\n"
         f"NUMBERS = {[name for name, kind in FEATURES.items() if kind != 'string']}\n"
@@ -352,6 +355,9 @@ def doors(folder: Path, stack: ExitStack) -> dict[str, Door]:
         "typed": door(folder, "typed", f"{ours}/v1/projects/{PROJECT}/predict", body, typed | who, gateway_pid),
         "cached": door(
             folder, "cached", f"{remembering}/v1/projects/{PROJECT}/predict", body, typed | who, remembering_pid
+        ),
+        "gathered": door(
+            folder, "gathered", f"{gathering}/v1/projects/{PROJECT}/predict", body, typed | who, gathering_pid
         ),
         "fastapi": door(folder, "fastapi", f"{peer}/predict", body, typed, peer_pid),
     }
@@ -398,6 +404,15 @@ def rows_of(found: dict[str, Door]) -> Iterator[Row]:
             goal="p50 0.5 ms" if clients == 1 else "never slower",
             met=median(samples["cached"]) <= (0.5e-3 if clients == 1 else median(samples["typed"])),
             note=f"{median(samples['cached'], 'cpu') * 1e6:.0f} us of the gateway's CPU a request",
+        )
+        yield Row(
+            question=f"{who}, typed, gathered by the gateway",
+            ours=_told(kept["gathered"]),
+            limit=f"each by itself {_told(kept['typed'])}",
+            ratio=_rate(kept["gathered"]) / _rate(kept["typed"]),
+            goal="never slower",
+            met=_rate(kept["gathered"]) >= 0.95 * _rate(kept["typed"]),
+            note=f"{median(samples['gathered'], 'cpu') * 1e6:.0f} us of the gateway's CPU a request",
         )
         yield from _peers(who, kept, samples)
 

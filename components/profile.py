@@ -106,6 +106,15 @@ class GatewayCache(Settings):
     """That Redis keeps an answer."""
 
 
+class GatewayGather(Settings):
+    """Rows of several requests go to Triton together, where they wait anyway."""
+
+    seconds: PositiveFloat = 0.02
+    """That a question should take at most: how many rows go together follows from it."""
+    lanes: PositiveInt = 2
+    """Questions on their way to one release at a time; more where a model has several instances."""
+
+
 class GatewayService(Service):
     """The door for everybody else: `trilha serve`. Beyond loopback it wants `authentication`."""
 
@@ -117,6 +126,7 @@ class GatewayService(Service):
     jwt: Jwt | None = None
     limits: GatewayLimits = GatewayLimits()
     cache: GatewayCache | None = None
+    gather: GatewayGather | None = GatewayGather()
     traces: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
     """An OpenTelemetry collector's URL for traces (OTLP over HTTP): `http://host:4318/v1/traces`."""
 

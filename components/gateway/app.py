@@ -63,7 +63,13 @@ class Gateway:
         self._log = PredictionLog(workspace, self._metrics)
         self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
         self._model = Model(
-            self.catalogue, self._triton, self._metrics, self._log, self._cache, settings.limits.seconds
+            self.catalogue,
+            self._triton,
+            self._metrics,
+            self._log,
+            self._cache,
+            settings.limits.seconds,
+            settings.gather,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

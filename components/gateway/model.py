@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from components.errors import TimeLimitError, UnavailableError
+from components.gateway.batches import Batches
 from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import new_unique
 from components.gateway.requests import TRACE
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.log import PredictionLog
     from components.gateway.metrics import Metrics
+    from components.gateway.signature import Columns
+    from components.profile import GatewayGather
     from components.project import DefaultAnswer
 
 GONE: Final = ("unknown model", "is not found", "is not healthy", "is not ready", "has no available versions")
@@ -38,6 +42,14 @@ class LateError(Exception):
     def __init__(self, default: DefaultAnswer) -> None:
         super().__init__("late")
         self.default = default
+
+
+class Question(NamedTuple):
+    """A request to Triton: the length of its JSON header, its body, and its columns where they are known."""
+
+    header: int | None
+    body: bytes
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,7 @@ class Model:
         log: what is written down.
         cache: answers that were given before.
         seconds: that it may take, where the project does not say.
+        gather: how rows of several requests go together; none: each goes by itself.
     """
 
     def __init__(
@@ -71,7 +84,9 @@ class Model:
         log: PredictionLog,
         cache: Cache | None,
         seconds: float,
+        gather: GatewayGather | None,
     ) -> None:
+        self._batches = Batches(self._post, gather) if gather else None
         self._log = log
         self._cache = cache
         self._catalogue = catalogue
@@ -79,13 +94,11 @@ class Model:
         self._metrics = metrics
         self._seconds = seconds
 
-    async def ask(
-        self, write: Callable[[Door], tuple[int | None, bytes]], project: str, version: str = "", label: str = ""
-    ) -> Said:
+    async def ask(self, write: Callable[[Door], Question], project: str, version: str = "", label: str = "") -> Said:
         """The answer of the release that serves, or of the one that is named.
 
         Args:
-            write: the request as the door takes it: the length of its JSON header, and its body.
+            write: the request as the door takes it.
             project: its name.
             version: a release's number; none: the champion.
             label: `champion` or `previous`.
@@ -96,8 +109,8 @@ class Model:
         """
         for last in (False, True):
             door = self._catalogue.door(project, version, label)
-            header, body = write(door)
-            reply = await self._reply(door, header, body)
+            header, body, columns = write(door)
+            reply = await self._reply(door, header, body, columns)
             if reply.status == 200:
                 said = Said(door, door.prefix + new_unique(), reply.header, reply.body, reply.content_type)
                 online = self._catalogue.entry(project).online
@@ -111,17 +124,33 @@ class Model:
                 await self._catalogue.heal()
         raise Problem(503, f"release {door.number} of {project} is just being loaded", retry_after=RETRY_SECONDS)
 
-    async def _reply(self, door: Door, header: int | None, body: bytes) -> Reply:
+    async def _reply(self, door: Door, header: int | None, body: bytes, columns: Columns | None) -> Reply:
         """What was answered before, or what Triton answers."""
-        if self._cache is None:
-            return await self._post(door, header, body)
-        found = await self._cache.get(door, header, body)
-        if found is not None:
+        if self._cache is not None and (found := await self._cache.get(door, header, body)) is not None:
             return found
-        reply = await self._post(door, header, body)
-        if reply.status == 200:
+        if self._batches is not None and columns is not None:
+            reply = await self._gathered(self._batches, door, Question(header, body, columns))
+        else:
+            reply = await self._post(door, header, body)
+        if self._cache is not None and reply.status == 200:
             self._cache.put(door, header, body, reply)
         return reply
+
+    async def _gathered(self, batches: Batches, door: Door, question: Question) -> Reply:
+        seconds = self._catalogue.entry(door.project).online.seconds or self._seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await batches.ask(door, question.header, question.body, question.columns or [])
+        except TimeoutError:
+            raise self._late(door) from None
+        except UnavailableError as error:
+            raise Problem(503, error.problem, retry_after=RETRY_SECONDS) from None
+
+    def _late(self, door: Door) -> Exception:
+        online = self._catalogue.entry(door.project).online
+        if online.default is not None:
+            return LateError(online.default)
+        return Problem(504, f"the model did not answer within {online.seconds or self._seconds:g} s")
 
     async def _post(self, door: Door, header: int | None, body: bytes) -> Reply:
         online = self._catalogue.entry(door.project).online
@@ -129,9 +158,7 @@ class Model:
         try:
             return await self._triton.post(door.path, header, body, online.seconds or self._seconds, trace=TRACE.get())
         except TimeLimitError:
-            if online.default is not None:
-                raise LateError(online.default) from None
-            raise Problem(504, f"the model did not answer within {online.seconds or self._seconds:g} s") from None
+            raise self._late(door) from None
         except UnavailableError:
             raise Problem(503, "the model server does not answer just now", retry_after=RETRY_SECONDS) from None
         finally:

@@ -19,7 +19,7 @@ import msgspec
 
 from components.adapters.triton_config import ANSWER, MAX_ROWS
 from components.gateway import typed
-from components.gateway.model import LateError
+from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
 from components.gateway.v2 import RECEIPT, RELEASE
@@ -62,7 +62,7 @@ async def ask(model: Model, verb: str, project: str, version: str, label: str, b
     columnar = verb == "predict" and "inputs" in asked
     rows = 0
 
-    def write(door: Door) -> tuple[int, bytes]:
+    def write(door: Door) -> Question:
         nonlocal rows
         try:
             columns = _columns(verb, asked, door.signature)
@@ -71,7 +71,7 @@ async def ask(model: Model, verb: str, project: str, version: str, label: str, b
                 problem.status = 400
             raise
         rows = len(columns[0])
-        return door.signature.writer.write(columns)
+        return Question(*door.signature.writer.write(columns), columns)
 
     try:
         said = await model.ask(write, project, version, label)

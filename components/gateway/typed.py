@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from components.gateway.model import LateError
+from components.gateway.model import LateError, Question
 from components.gateway.requests import Answer
 from components.gateway.wire import read_answers
 
@@ -38,11 +38,11 @@ async def predict(model: Model, project: str, body: bytes) -> Answer:
     """Answer the rows in `body`."""
     rows = 0
 
-    def write(door: Door) -> tuple[int, bytes]:
+    def write(door: Door) -> Question:
         nonlocal rows
         columns = door.signature.columns_of(body)
         rows = len(columns[0])
-        return door.signature.writer.write(columns)
+        return Question(*door.signature.writer.write(columns), columns)
 
     try:
         said = await model.ask(write, project)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from components.adapters.triton_config import ANSWER
-from components.gateway.model import LateError
+from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
 from components.gateway.wire import LENGTH
@@ -35,7 +35,7 @@ async def infer(model: Model, request: Request, project: str, version: str, body
     """`POST /v2/models/NAME[/versions/V]/infer`; the receipt and the release are headers of the answer."""
     header = _header(request, len(body))
     try:
-        said = await model.ask(lambda _: (header, body), project, version)
+        said = await model.ask(lambda _: Question(header, body), project, version)
     except LateError:
         raise Problem(504, "the model did not answer in time") from None
     headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}

@@ -110,6 +110,17 @@ def _numbers(values: Sequence[float | None]) -> bytes:
         return array("f", [_NAN if value is None else value for value in values]).tobytes()
 
 
+def write_reply(model: str, probabilities: Sequence[float], labels: Sequence[int]) -> tuple[int, bytes]:
+    """An answer as Triton gives it: the length of the header, and header and tensors."""
+    rows = len(labels)
+    outputs = ",".join(
+        f'{{"name":"{name}","datatype":"{kind}","shape":[{rows},1],"parameters":{{"binary_data_size":{size * rows}}}}}'
+        for name, kind, size in (("probability", "FP32", 4), ("label", "INT64", 8))
+    )
+    header = f'{{"model_name":"{model}","model_version":"1","outputs":[{outputs}]}}'.encode()
+    return len(header), b"".join((header, array("f", probabilities).tobytes(), array("q", labels).tobytes()))
+
+
 def read_answers(model: str, header: int, body: bytes) -> tuple[list[float], list[int]]:
     """Probabilities and labels of an answer.
 
