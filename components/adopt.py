@@ -8,7 +8,7 @@ from components.errors import GateError
 from components.ingest import commit_tables
 from components.project import Table
 from components.records import Commit, FileStamp, Observation
-from components.tables import Contents, TableContents, manifest
+from components.tables import COMMIT, Contents, TableContents, manifest
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -74,5 +74,6 @@ def _files(store: DataStore, project: str, table: str, commit: str) -> list[Entr
 def _stamps(commit: str, entries: list[Entry]) -> tuple[FileStamp, ...]:
     """Where a table comes from, for the trail."""
     return tuple(
-        FileStamp(url=f"commit:{commit}/{entry.path}", size=entry.size, stamp=entry.sha256) for entry in entries
+        FileStamp(url=f"{COMMIT}{commit}/{entry.path}", size=entry.size, stamp=entry.sha256, sha256=entry.sha256)
+        for entry in entries
     )

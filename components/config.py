@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from components import strict_yaml
-from components.errors import ConfigError, NotFoundError
+from components.errors import ConfigError, NotFoundError, nearest
+from components.given import read_text
 from components.profile import Profile
-from components.project import ExpectationsFile, Features, Notebook, Project, ProjectFile
+from components.project import ExpectationsFile, Features, Notebook, Project, ProjectFile, TimeSplit
 from components.settings import allowed_name
 
 
@@ -45,6 +46,24 @@ def check_name(value: str, what: str) -> str:
         raise ConfigError(f"{what} {value!r}", accepted=str(error)) from None
 
 
+def project_folder(name: str) -> Path:
+    """`config/projects/NAME`.
+
+    Raises:
+        ConfigError: the name is not accepted.
+        NotFoundError: there is no such project.
+    """
+    folder = root() / "config" / "projects" / check_name(name, "project")
+    if not folder.is_dir():
+        known = project_names()
+        raise NotFoundError(
+            f"no project {name!r}{nearest(name, known)}",
+            accepted=", ".join(known) or "none yet",
+            next_step=f"create {folder}/project.yaml",
+        )
+    return folder
+
+
 def load_project(name: str) -> Project:
     """Read `config/projects/NAME/`: `project.yaml`, `features.sql`, `expectations.yaml`, and its notebook's code.
 
@@ -52,36 +71,79 @@ def load_project(name: str) -> Project:
         ConfigError: the name, a key or a value is not accepted.
         NotFoundError: the project or one of its files does not exist.
     """
-    folder = root() / "config" / "projects" / check_name(name, "project")
-    if not folder.is_dir():
-        known = sorted(path.parent.name for path in folder.parent.glob("*/project.yaml"))
-        raise NotFoundError(
-            f"no project {name!r}", accepted=", ".join(known) or "none yet", next_step=f"create {folder}/project.yaml"
-        )
+    folder = project_folder(name)
     file = strict_yaml.load(folder / "project.yaml", ProjectFile)
     expectations = strict_yaml.load(folder / "expectations.yaml", ExpectationsFile).tables
     unknown = sorted(set(expectations) - set(file.sources))
     if unknown:
         raise ConfigError(
-            f"{folder / 'expectations.yaml'}: no table {unknown[0]!r} in project.yaml",
+            f"{strict_yaml.place(folder / 'expectations.yaml', 'tables', unknown[0])}: no table {unknown[0]!r} in "
+            f"project.yaml{nearest(unknown[0], file.sources)}",
             accepted=", ".join(sorted(file.sources)),
+            next_step="correct that line",
         )
     sql = folder / "features.sql"
     if not sql.is_file():
         raise NotFoundError(f"no {sql}", next_step="write the query that yields one row an example")
-    features = Features(sql=sql.read_text(), row=file.row, target=file.target, exclude=file.exclude)
+    query = _query(sql, file)
+    columns = _columns(query)
+    _check_columns(folder / "project.yaml", file, columns)
+    slices = () if set(file.evaluate.slices) <= set(columns) else file.evaluate.slices
+    features = Features(sql=query, row=file.row, target=file.target, exclude=file.exclude, slices=slices)
     return Project(
         name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file.notebook)
     )
 
 
+def _query(path: Path, file: ProjectFile) -> str:
+    """The query without comments and in one layout: an edit to those changes no step's key."""
+    from components.adapters.sql_rules import checked
+
+    return checked(read_text(path, strict_yaml.MAX_BYTES), file.sources, source=str(path))
+
+
+def _columns(query: str) -> list[str]:
+    """The names of the columns that the query yields; none where only the engine can tell, as of `*`."""
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(query, read="duckdb")
+    selects = tree.selects if isinstance(tree, exp.Query) else []
+    named = all(isinstance(one, exp.Alias | exp.Column) and not one.is_star for one in selects)
+    return [one.output_name for one in selects] if named else []
+
+
+def _check_columns(path: Path, file: ProjectFile, columns: list[str]) -> None:
+    """Hold every column that project.yaml names against those that `features.sql` yields, if they are known.
+
+    Raises:
+        ConfigError: it does not yield one of them; names the line.
+    """
+    by = ("column", file.split.column) if isinstance(file.split, TimeSplit) else ("key", file.split.key)
+    named: dict[tuple[int | str, ...], str] = {("row",): file.row, ("target",): file.target, ("split", by[0]): by[1]}
+    named |= {("exclude", index): name for index, name in enumerate(file.exclude)}
+    named |= {("evaluate", "slices", index): name for index, name in enumerate(file.evaluate.slices)}
+    known = {name.casefold() for name in columns}  # the engine says `id` where a query says `ID`
+    for location, name in named.items():
+        if known and name.casefold() not in known:
+            raise ConfigError(
+                f"{strict_yaml.place(path, *location)}: features.sql yields no column {name!r}{nearest(name, columns)}",
+                accepted=", ".join(columns),
+                next_step="correct that line, or select it in features.sql",
+            )
+
+
 def _notebook(folder: Path, name: str) -> Notebook:
-    path = (root() / name).resolve()
+    path, file = (root() / name).resolve(), folder / "project.yaml"
     if not path.is_relative_to(root()):
-        raise ConfigError(f"{folder / 'project.yaml'}: notebook {name!r}", accepted="a path inside the repository")
+        raise ConfigError(
+            f"{strict_yaml.place(file, 'notebook')}: notebook {name!r}",
+            accepted="a path inside the repository",
+            next_step="correct that line",
+        )
     if not path.is_file():
         raise NotFoundError(
-            f"no notebook {path}", next_step=f"create it, or correct `notebook` in {folder}/project.yaml"
+            f"{strict_yaml.place(file, 'notebook')}: no notebook {path}", next_step="create it, or correct that line"
         )
     return Notebook(path=name, code=code_digest(path))
 
@@ -91,7 +153,7 @@ def code_digest(path: Path) -> str:
     import json
 
     try:
-        cells = json.loads(path.read_bytes())["cells"]
+        cells = json.loads(read_text(path))["cells"]
         code = [
             ["".join(cell["source"]), cell["metadata"].get("tags", [])] for cell in cells if cell["cell_type"] == "code"
         ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
@@ -95,3 +96,9 @@ def rebuilt(facts: Mapping[str, object]) -> TrilhaError:
     kind = kinds.get(str(facts["error"]), TrilhaError)
     accepted, next_step, details = (str(facts[name]) for name in ("accepted", "next", "details"))
     return kind(str(facts["problem"]), accepted=accepted, next_step=next_step, details=details)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, where one of the names `known` is close to `name`."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,9 @@ def ingest(project: str, profile: str, sources: dict[str, Table], seen: Observat
     workspace = open_workspace(profile)
     with workspace.output() as out:
         files: dict[str, Path] = {}
-        tables = {}
+        tables, read = {}, {}
         for name in sorted(sources):
-            tables[name], written = _table(name, sources[name], seen.tables[name], out.folder / name)
+            tables[name], written, read[name] = _table(name, sources[name], seen.tables[name], out.folder / name)
             files |= {f"{project}/{name}/{file}": path for file, path in written.items()}
         now = observe(sources)
         if now != seen:
@@ -66,18 +67,26 @@ def ingest(project: str, profile: str, sources: dict[str, Table], seen: Observat
             )
         path = out.folder / manifest(project)
         path.write_text(Contents(tables=tables).model_dump_json(indent=1))
-        return commit_tables(workspace.store, project, Contents(tables=tables), files, path, seen, move=True)
+        made, read_files = Contents(tables=tables), Observation(tables=read)
+        return commit_tables(workspace.store, project, made, files, path, read_files, move=True)
 
 
 def _table(
     name: str, source: Table, stamps: tuple[FileStamp, ...], folder: Path
-) -> tuple[TableContents, dict[str, Path]]:
-    """One table as Parquet below `folder`: what it is, and file name -> file."""
+) -> tuple[TableContents, dict[str, Path], tuple[FileStamp, ...]]:
+    """One table as Parquet below `folder`: what it is, file name -> file, and the digests of what it was read from."""
     from components.adapters.duckdb_reader import to_parquet
-    from components.staging import stage
+    from components.staging import digests, stage
 
-    (folder / "staged").mkdir(parents=True)
-    converted = to_parquet(name, source, stage(name, source, stamps, folder / "staged"), folder)
+    staged = folder / "staged"
+    staged.mkdir(parents=True)
+    local = stage(name, source, stamps, staged)
+    with ThreadPoolExecutor(1) as beside:  # reading is slower than hashing, and both read the same pages
+        hashing = beside.submit(digests, stamps, staged)
+        converted = to_parquet(name, source, local, folder)
+        read = tuple(
+            stamp.model_copy(update={"sha256": digest}) for stamp, digest in zip(stamps, hashing.result(), strict=True)
+        )
     files = {file: converted.files[file] for file in sorted(converted.files)}
     described = TableContents(
         rows=converted.rows,
@@ -85,7 +94,7 @@ def _table(
         declared=tuple(sorted(source.columns)),
         files={file: sha256(path) for file, path in files.items()},
     )
-    return described, files
+    return described, files, read
 
 
 def _changed(seen: Observation, now: Observation) -> str:
@@ -111,7 +120,7 @@ def commit_tables(
         made: what the tables are.
         files: path in the store -> file.
         described: a file with `made`.
-        seen: where the tables come from.
+        seen: where the tables come from, with digests.
         move: the files may be taken over.
     """
     digests = {

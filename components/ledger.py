@@ -137,15 +137,20 @@ class Ledger:
 
     def find(self, step: Callable[..., object], key: str) -> tuple[Done, Record] | None:
         """The entry and its record, if all that the record names is still there."""
+        found = self.recorded(step, key)
+        return found if found and next(self.gone(found[1]), None) is None else None
+
+    def recorded(self, step: Callable[..., object], key: str) -> tuple[Done, Record] | None:
+        """The entry and its record, whether or not what the record names is still there."""
         entry = self.read(key)
-        if entry is None:
-            return None
         try:
-            record = revive(step, entry.output)
+            return (entry, revive(step, entry.output)) if entry else None
         except ValidationError:  # written by an older version of the record
             return None
-        named = [part for part in parts(record) if isinstance(part, Artifact | Commit)]
-        return (entry, record) if all(map(self._present, named)) else None
+
+    def gone(self, record: Record) -> Iterator[Artifact | Commit]:
+        """What `record` names and is not there any more, or not as it was."""
+        return (part for part in parts(record) if isinstance(part, Artifact | Commit) and not self._present(part))
 
     def newest(self, step: Callable[..., object], inputs: Mapping[str, object]) -> Record | None:
         """What `step` returned last with `inputs` among its own, if that is still there.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, object]
 
+LONGEST: Final = 60
+"""Characters of a value that an error shows."""
+
 ACCEPTED: Final = {
     "string": "text, or null",
     "double": "a number, or null",
-    "bigint": "a whole number, or null",
+    "bigint": "a whole number from -2^63 to 2^63 - 1, or null",
 }
 """Type of a feature -> what may be said for it."""
 
@@ -99,12 +104,13 @@ def _value(number: int, name: str, kind: str, value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if kind == "string":
-        fits = isinstance(value, str)
+        fits = isinstance(value, str) and value == value.encode(errors="ignore").decode()  # half a surrogate is no text
     elif isinstance(value, bool) or not isinstance(value, int | float):
         fits = False
     else:
         whole = -(2**63) <= value < 2**63 and value == math.floor(value)
-        fits = whole or (kind == "double" and isinstance(value, float) and math.isfinite(value))
+        fits = whole or (kind == "double" and abs(value) <= sys.float_info.max)
     if not fits:
-        raise ConfigError(f"row {number}: {name!r} is {value!r}", accepted=ACCEPTED[kind])
+        shown = json.dumps(value, default=str)
+        raise ConfigError(f"row {number}: {name!r} is {shown[:LONGEST]}", accepted=ACCEPTED[kind])
     return value

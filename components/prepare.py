@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.errors import ConfigError, GateError
+from components.errors import ConfigError, GateError, nearest
 from components.model_inputs import RESERVED
 from components.project import Features, RandomSplit, TimeSplit
 from components.records import Commit, Prepared, Split
@@ -42,6 +43,24 @@ def prepare(
         ConfigError: the engine refuses the query, or it does not yield the columns that project.yaml names.
         GateError: the rows are not fit to learn from; names the column and counts.
     """
+    with _in_its_folder(project):
+        return _prepared(project, profile, commit, features, split, seed)
+
+
+@contextmanager
+def _in_its_folder(project: str) -> Iterator[None]:
+    """Errors name `features.sql` with its folder, which what finds them does not know."""
+    try:
+        yield
+    except (ConfigError, GateError) as error:
+        where = f"config/projects/{project}/{SQL}"
+        error.problem, error.next_step = (text.replace(SQL, where) for text in (error.problem, error.next_step))
+        raise
+
+
+def _prepared(
+    project: str, profile: str, commit: Commit, features: Features, split: TimeSplit | RandomSplit, seed: int
+) -> Prepared:
     workspace = open_workspace(profile)
     tables = _tables(workspace.store, commit, project)
     by = split.column if isinstance(split, TimeSplit) else split.key
@@ -97,10 +116,11 @@ def _examples(url: str, tables: Mapping[str, list[Path]], features: Features, by
     examples = run_sql(url, tables, features.sql, source=SQL)
     roles = {"row": features.row, "target": features.target, "split": by}
     roles |= {f"exclude {name!r}": name for name in features.exclude}
+    roles |= {f"evaluate.slices {name!r}": name for name in features.slices}
     for role, name in roles.items():
         if name not in examples.column_names:
             raise ConfigError(
-                f"{SQL} yields no column {name!r} (`{role}` in project.yaml)",
+                f"{SQL} yields no column {name!r} (`{role}` in project.yaml){nearest(name, examples.column_names)}",
                 accepted=", ".join(examples.column_names),
                 next_step=f"select it in {SQL}, or correct project.yaml",
             )
@@ -221,20 +241,11 @@ def _by_time(examples: pa.Table, split: TimeSplit) -> dict[str, pa.Table]:
             next_step=f"cast it in {SQL}",
         ) from error
     valid_from, test_from = (
-        pa.scalar(_moment(text), pa.timestamp("us")) for text in (split.valid_from, split.test_from)
+        pa.scalar(datetime.fromisoformat(text), pa.timestamp("us")) for text in (split.valid_from, split.test_from)
     )
     train, test = pc.less(times, valid_from), pc.greater_equal(times, test_from)
     valid = pc.invert(pc.or_(train, test))
     return {side: examples.filter(mask) for side, mask in zip(SIDES, (train, valid, test), strict=True)}
-
-
-def _moment(text: str) -> pa.Scalar:
-    import pyarrow as pa
-
-    try:
-        return pa.scalar(datetime.fromisoformat(text), pa.timestamp("us"))
-    except ValueError:
-        raise ConfigError(f"split: {text!r} in project.yaml", accepted="ISO 8601, such as 2013-10-01") from None
 
 
 def _by_hash(examples: pa.Table, split: RandomSplit, seed: int) -> dict[str, pa.Table]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 from components.adapters.store_rules import MAIN, check_new_ref
 from components.errors import ConfigError
@@ -46,13 +56,33 @@ class Table(Settings):
     """A column with few distinct values: one Parquet file for each."""
 
 
+def _a_moment(value: str) -> str:
+    """`value`, if it is a date or a time; a ValueError says what is one."""
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("a date or a time in ISO 8601, such as 2013-10-01") from None
+    return value
+
+
+Moment = Annotated[str, AfterValidator(_a_moment)]
+"""A date or a time, ISO 8601; without an offset it is in UTC."""
+
+
 class TimeSplit(Settings):
-    """Rows before `valid_from` train, rows from `test_from` on test (ISO 8601, compared with `column`)."""
+    """Rows before `valid_from` train, rows from `test_from` on test (compared with `column`)."""
 
     by: Literal["time"]
     column: str
-    valid_from: str
-    test_from: str
+    valid_from: Moment
+    test_from: Moment
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> TimeSplit:
+        valid, test = (datetime.fromisoformat(text) for text in (self.valid_from, self.test_from))
+        if valid.replace(tzinfo=valid.tzinfo or UTC) >= test.replace(tzinfo=test.tzinfo or UTC):
+            raise ValueError("`valid_from` before `test_from`")
+        return self
 
 
 class RandomSplit(Settings):
@@ -78,6 +108,8 @@ class Features(Settings):
     target: str
     exclude: tuple[str, ...] = ()
     """Columns that are kept (for slices, say) and not fed to the model."""
+    slices: tuple[str, ...] = ()
+    """Columns to weigh the candidate by, where nothing but the query's result says whether they are there."""
 
 
 class Choice(Settings):
@@ -101,11 +133,21 @@ class Range(Settings):
         return self
 
 
+def _kind(axis: object) -> str:
+    """Which of the two a parameter is meant to be, so that a fault in it is told of that one alone."""
+    meant = isinstance(axis, Range) or (isinstance(axis, dict) and not axis.keys().isdisjoint({"low", "high"}))
+    return "range" if meant else "choice"
+
+
+Axis = Annotated[Annotated[Choice, Tag("choice")] | Annotated[Range, Tag("range")], Discriminator(_kind)]
+"""One parameter of the search."""
+
+
 class Search(Settings):
     """How parameter sets are found. A grid takes every combination of every space; the others draw `trials` of them."""
 
     method: Literal["grid", "random", "optuna"] = "grid"
-    spaces: tuple[dict[str, Choice | Range], ...] = Field(min_length=1)
+    spaces: tuple[dict[str, Axis], ...] = Field(min_length=1)
     """One space a model family, say: each is searched by itself, a trial draws from one of them."""
     trials: PositiveInt | None = Field(default=None, le=1000)
     parallel: PositiveInt = Field(default=2, le=64)
@@ -127,11 +169,14 @@ class Search(Settings):
         return self
 
 
+Metric = Literal["auc", "accuracy", "average_precision", "log_loss", "brier"]
+
+
 class Evaluate(Settings):
     """When a candidate may serve. Metrics: `auc`, `accuracy`, `average_precision`, `log_loss`, `brier`."""
 
-    metric: Literal["auc", "accuracy", "average_precision", "log_loss", "brier"] = "auc"
-    thresholds: dict[str, float] = {}
+    metric: Metric = "auc"
+    thresholds: dict[Metric, float] = {}
     """Metric -> the worst value accepted on the test split."""
     slices: tuple[str, ...] = ()
     slice_floor: float | None = None

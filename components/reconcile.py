@@ -1,4 +1,4 @@
-"""Make what follows from a manifest so: the registry's alias, the tag in the data store, the served model."""
+"""Make what follows from a manifest so: the served model, the registry's alias, the tag in the data store."""
 
 from __future__ import annotations
 
@@ -14,16 +14,39 @@ ALIAS = "champion"
 
 
 def reconcile(workspace: Workspace, project: str) -> Release:
-    """Finish whatever a killed release left undone; changes nothing where all is in place.
+    """Finish whatever a killed release or rollback left undone; changes nothing where all is in place.
 
     Raises:
-        NotFoundError: the project has no release.
+        NotFoundError: the project has no release, or its bundle is gone with all that it was made from.
+        GateError: the server refuses the bundle.
         UnavailableError: the registry or the server is down.
     """
+    while True:
+        release = newest(workspace.store, project)
+        uphold(workspace, release)
+        workspace.tracker.point(name=project, alias=ALIAS, version=release.version.version)
+        workspace.store.tag(_tag(release), release.commit.id)  # last: where it is, all the rest was
+        if newest(workspace.store, project).number == release.number:
+            return release  # else another one was written meanwhile, and what it moved may have been moved back here
+
+
+def uphold(workspace: Workspace, release: Release) -> None:
+    """Have the server really answer with `release`, whose bundle is made anew where its files are gone.
+
+    Raises:
+        GateError, NotFoundError, UnavailableError: as `reconcile`.
+    """
+    from components.mend import mend
     from components.serving import serve
 
-    release = newest(workspace.store, project)
-    workspace.store.tag(f"release/{project}/{release.number}", release.commit.id)
-    workspace.tracker.point(name=project, alias=ALIAS, version=release.version.version)
-    serve(workspace, release.bundle, project)
-    return release
+    mend(workspace, release)
+    serve(workspace, release.bundle, release.project)
+
+
+def settled(workspace: Workspace, release: Release) -> bool:
+    """Whether all that follows from the manifest was in place once; False where its writer was killed before."""
+    return _tag(release) in workspace.store.tags()
+
+
+def _tag(release: Release) -> str:
+    return f"release/{release.project}/{release.number}"

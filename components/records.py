@@ -53,12 +53,14 @@ class Artifact(Record):
 class FileStamp(Record):
     """A source file as the outside world shows it: enough to see that it changed, without reading it.
 
-    `stamp` is the best that the file system offers: an ETag, a version, or the time of the last change.
+    `stamp` is the best that the file system offers: an ETag, a version, or the time of the last change. `sha256` is of
+    the bytes that were read; it is empty until they are.
     """
 
     url: str
     size: int
     stamp: str
+    sha256: str = ""
 
 
 class Observation(Record):

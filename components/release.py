@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from components.errors import NotFoundError
 from components.ledger import effect_key
-from components.reconcile import reconcile
+from components.mend import mend
+from components.reconcile import reconcile, settled
 from components.records import (
     Bundle,
     Candidate,
@@ -18,8 +20,9 @@ from components.records import (
     Validation,
     digest,
 )
-from components.releases import releases, write
+from components.releases import newest, releases, write
 from components.revision import revision
+from components.serving import stand_by
 from components.workspace import Workspace, open_workspace
 
 
@@ -70,14 +73,45 @@ def release(
 
 
 def roll_back(workspace: Workspace, project: str, to: Release) -> Release:
-    """Serve `to` again: a new manifest with its contents, so that history only ever grows."""
-    current = next(releases(workspace.store, project))
-    key = digest({"rollback": project, "from": current.number, "to": to.number})
+    """Serve `to` again: a new manifest with its contents, so that history only ever grows.
 
-    def manifest(number: int) -> Release:
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        return to.model_copy(update={"number": number, "key": key, "created": created, "restores": to.number})
+    Before anything is written, the bundle is there and whole, and the server answers for it. Killed after: the same
+    rollback, or any run, finishes it. Where `to` is what the newest manifest holds, there is nothing to write.
 
-    made = write(workspace.store, project, key, manifest)
-    reconcile(workspace, project)
-    return made
+    Raises:
+        NotFoundError: the bundle is gone with all that it was made from; nothing was written.
+        GateError: the server refuses it; nothing was written.
+        UnavailableError: the registry or the server is down.
+    """
+    current = newest(workspace.store, project)
+    if to.digest != current.digest:
+        mend(workspace, to)
+        stand_by(workspace, to.bundle, project)
+        key = digest({"rollback": project, "from": current.number, "to": to.number})
+
+        def manifest(number: int) -> Release:
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            return to.model_copy(update={"number": number, "key": key, "created": created, "restores": to.number})
+
+        write(workspace.store, project, key, manifest)
+    return reconcile(workspace, project)
+
+
+def one_before(workspace: Workspace, project: str) -> Release:
+    """What a rollback without a number goes back to: the newest release that is another one than what serves.
+
+    Of a rollback that was killed half-way it is that one's own: to go back from it would undo what was asked for.
+
+    Raises:
+        NotFoundError: the project has no release, or no other one.
+    """
+    current, *others = [newest(workspace.store, project), *releases(workspace.store, project)]
+    if current.restores and not settled(workspace, current):
+        return current
+    for release in others:
+        if release.digest != current.digest:
+            return release
+    raise NotFoundError(
+        f"project {project!r} has no other release than {current.number} to go back to",
+        next_step=f"trilha reconcile {project} makes sure that it serves",
+    )

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from components import config
 from components.errors import ConflictError, NotFoundError
 from components.ports import DataStore
 from components.records import Release
@@ -31,10 +32,11 @@ def newest(store: DataStore, project: str) -> Release:
     """The release that serves.
 
     Raises:
-        NotFoundError: the project has none.
+        NotFoundError: the project has none, or is none.
     """
     for release in releases(store, project):
         return release
+    config.project_folder(project)
     raise NotFoundError(f"project {project!r} has no release", next_step=f"trilha run {project}")
 
 
@@ -42,14 +44,16 @@ def release_number(store: DataStore, project: str, number: int) -> Release:
     """The release with that number.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is none, or no such project.
     """
     known = list(releases(store, project))
     for release in known:
         if release.number == number:
             return release
+    config.project_folder(project)
     accepted = ", ".join(str(release.number) for release in known) or "none yet"
-    raise NotFoundError(f"project {project!r} has no release {number}", accepted=accepted)
+    next_step = f"trilha releases {project}" if known else f"trilha run {project}"
+    raise NotFoundError(f"project {project!r} has no release {number}", accepted=accepted, next_step=next_step)
 
 
 def write(store: DataStore, project: str, key: str, make: Callable[[int], Release]) -> Release:

@@ -182,7 +182,7 @@ class RunLog:
             raise NotFoundError(
                 f"{len(found) or 'no'} runs begin with {run!r}",
                 accepted=", ".join(known[:5]) or "none yet",
-                next_step="trilha run PROJECT",
+                next_step="trilha runs" if known else "trilha run PROJECT",
             )
         content = self._place.read(f"{found[0]}/run.json")
         if content is None:  # killed between making its folder and its header

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from components.artifacts import sha256
 from components.bundle import CONFIG, KEEP, bundle_of, models_of, part_names
-from components.errors import GateError, UnavailableError
+from components.errors import GateError, NotFoundError, UnavailableError
 from components.golden import features_of
 from components.model_inputs import to_tensors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from components.ports import ModelServer
-    from components.records import Bundle
+    from components.records import Artifact, Bundle
     from components.workspace import Workspace
 
 
@@ -25,6 +28,7 @@ def serve(workspace: Workspace, bundle: Bundle, project: str) -> None:
 
     Raises:
         GateError: the server refuses the bundle.
+        NotFoundError: a file of the bundle is gone or damaged.
         UnavailableError: the server is down, or does not answer.
     """
     from components.adapters.triton_config import renamed
@@ -35,12 +39,22 @@ def serve(workspace: Workspace, bundle: Bundle, project: str) -> None:
         before = _serving(server, project)
         if before == bundle.model:
             return
-        config = workspace.artifacts.local(bundle.files[f"{bundle.model}/{CONFIG}"]).read_text()
+        config = whole(workspace, bundle.files[f"{bundle.model}/{CONFIG}"]).read_text()
         server.publish({project: {CONFIG: renamed(config, project), KEEP: ""}})
         server.load(project)
         found = {bundle_of(project, model) for model in server.loaded()}
         for old in sorted(found - {None, before, bundle.model}, key=str):
             take_down(server, str(old))
+
+
+def stand_by(workspace: Workspace, bundle: Bundle, project: str) -> None:
+    """Have the server answer for `bundle` under its own name, while the project's stable name stays where it is.
+
+    Raises:
+        GateError, NotFoundError, UnavailableError: as `serve`.
+    """
+    with workspace.lock(f"serve-{project}"):
+        bring_up(workspace, bundle)
 
 
 def bring_up(workspace: Workspace, bundle: Bundle) -> bool:
@@ -55,7 +69,7 @@ def bring_up(workspace: Workspace, bundle: Bundle) -> bool:
             return False
         take_down(server, bundle.model)
     files = {
-        model: {inside: workspace.artifacts.local(file) for inside, file in inner.items()}
+        model: {inside: whole(workspace, file) for inside, file in inner.items()}
         for model, inner in models_of(bundle).items()
     }
     server.publish(files)
@@ -81,6 +95,22 @@ def take_down(server: ModelServer, model: str) -> None:
         server.unload(name)
 
 
+def whole(workspace: Workspace, file: Artifact) -> Path:
+    """A local path of the file, with the very bytes that it was made with.
+
+    Raises:
+        NotFoundError: it is gone or damaged. A damaged one is put aside, so that whoever looks next makes it anew.
+    """
+    path = workspace.artifacts.local(file)
+    if sha256(path) != file.sha256:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        raise NotFoundError(
+            f"artifact {path} is damaged: its SHA-256 is not {file.sha256}",
+            next_step="run the project again: it will be made anew",
+        )
+    return path
+
+
 def _serving(server: ModelServer, project: str) -> str | None:
     """The bundle that the project's stable name answers with."""
     if project not in server.loaded():
@@ -91,7 +121,7 @@ def _serving(server: ModelServer, project: str) -> str | None:
 def _answers(workspace: Workspace, bundle: Bundle) -> bool:
     import pyarrow.parquet as pq
 
-    golden = pq.read_table(workspace.artifacts.local(bundle.golden)).slice(0, 1)
+    golden = pq.read_table(whole(workspace, bundle.golden)).slice(0, 1)
     try:
         workspace.server.infer(bundle.model, to_tensors(golden, features_of(golden)))
     except (GateError, UnavailableError):

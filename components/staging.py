@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import fsspec
 
+from components.artifacts import sha256
 from components.disk import disk_full, is_full
 from components.errors import ConfigError, GateError, NotFoundError, TrilhaError, UnavailableError
 from components.project import Table
@@ -68,12 +69,30 @@ def stage(table: str, source: Table, stamps: tuple[FileStamp, ...], folder: Path
     return files
 
 
+def digests(stamps: tuple[FileStamp, ...], folder: Path) -> list[str]:
+    """SHA-256 of each file as it came, before it is unpacked, in the order of `stamps`; `stage` fetched what is remote.
+
+    Raises:
+        NotFoundError: a file went away since.
+        UnavailableError: it cannot be read any more.
+    """
+    with _disk_errors(folder):
+        return [
+            sha256(on_this_machine(stamp.url) or _fetched(folder / f"{index:05}")) for index, stamp in enumerate(stamps)
+        ]
+
+
+def _fetched(target: Path) -> Path:
+    """Where the copy of a remote file lies."""
+    return target.with_suffix(".raw")
+
+
 def _stage(table: str, source: Table, stamp: FileStamp, target: Path) -> list[LocalFile]:
     """One file of the outside world as one local file, or as many as its archive has."""
     path = on_this_machine(stamp.url)
     name = stamp.url.split("::")[0]
     if path is None:
-        path = target.with_suffix(".raw")
+        path = _fetched(target)
         with remote_errors(table, stamp.url), fsspec.open(stamp.url, "rb") as remote:
             _copy(remote, path)
     suffix = PurePosixPath(name.lower()).suffix

@@ -6,14 +6,29 @@ is then refused, where by paths alone it could mix the partitions of two ingests
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 
 from components.adapters.store_rules import MAIN, tree_digest
 from components.errors import NotFoundError
 from components.ports import DataStore, Entry
-from components.records import Record
+from components.records import FileStamp, Record
 
-__all__ = ["MAIN", "Contents", "TableContents", "contents", "counted", "data_digest", "manifest"]
+__all__ = [
+    "COMMIT",
+    "MAIN",
+    "Contents",
+    "TableContents",
+    "contents",
+    "counted",
+    "data_digest",
+    "manifest",
+    "sources_of",
+]
+
+
+COMMIT = "commit:"
+"""How the URL of a source begins that is a file of another commit."""
 
 
 class TableContents(Record):
@@ -49,6 +64,19 @@ def contents(store: DataStore, ref: str, project: str) -> Contents | None:
     except NotFoundError:
         return None
     return Contents.model_validate_json(path.read_bytes())
+
+
+def sources_of(store: DataStore, ref: str, project: str | None = None) -> dict[str, tuple[FileStamp, ...]]:
+    """The files that each table of a commit was read from, as its newest ingest (of `project`) wrote them down."""
+    waiting, seen = [ref], {ref}
+    while waiting:
+        revision = store.resolve(waiting.pop())
+        if "sources" in revision.metadata and project in (None, revision.metadata.get("project")):
+            tables = json.loads(revision.metadata["sources"])
+            return {table: tuple(FileStamp(**file) for file in files) for table, files in tables.items()}
+        waiting += [parent for parent in revision.parents if parent not in seen]  # a merge's last is what came in
+        seen.update(revision.parents)
+    return {}
 
 
 def data_digest(project: str, entries: Iterable[Entry]) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from components.errors import ConfigError, GateError
 from components.project import Expectation
 from components.records import Commit, ExpectationResult, Validation
-from components.tables import MAIN, Contents, contents
+from components.tables import COMMIT, MAIN, Contents, contents, sources_of
 from components.validation_page import render
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pyarrow as pa
@@ -26,21 +28,37 @@ if TYPE_CHECKING:
 REPORT, DOCS, OFFENDING = "validation.json", "index.html", "offending.parquet"
 SCHEMA = "schema_unchanged"
 """The one expectation that Trilha adds itself."""
+EXPECTED_SCHEMA = f"the columns of {MAIN}, with their types"
 STATES_COLUMNS = ("expect_table_columns_to_match_set", "expect_table_columns_to_match_ordered_list")
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """One table as it is checked, and where its rows lie: path in the store, and rows up to and with that file."""
+    """One table as it is checked, and where its rows lie: path in the store, and rows up to and with that file.
+
+    `sources` are the files of the outside world that it was read from.
+    """
 
     table: pa.Table
     paths: tuple[str, ...]
     ends: tuple[int, ...]
+    sources: tuple[str, ...]
 
     def place(self, row: int) -> tuple[str, int]:
         """File and row (from 1) of the table's row `row` (from 0)."""
         index = bisect_right(self.ends, row)
         return self.paths[index], row + 1 - (self.ends[index - 1] if index else 0)
+
+    @property
+    def source(self) -> str | None:
+        """What the rows were read from, in words."""
+        more = f" and {len(self.sources) - 1} more" if len(self.sources) > 1 else ""
+        return self.sources[0] + more if self.sources else None
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether a row has the same number in the source: one file as one file."""
+        return len(self.sources) == len(self.paths) == 1
 
 
 def validate(
@@ -71,13 +89,13 @@ def validate(
             accepted=", ".join(made.tables) or f"none: commit {commit.id[:12]} has no tables of {project!r}",
             next_step=f"correct config/projects/{project}/expectations.yaml",
         )
-    prepared = suites(expectations)
-    results = _schema(made, contents(workspace.store, MAIN, project), expectations)
+    prepared = suites(project, expectations)
+    read = partial(_read, workspace.store, commit, project)
+    results, offending = _schema(made, contents(workspace.store, MAIN, project), expectations, read)
     schema = list(results)
     verdicts: dict[str, Verdict] = {}
-    offending: list[dict[str, Any]] = []
     for table, listed in expectations.items():
-        rows = _read(workspace.store, commit, project, table)
+        rows = read(table)
         verdicts[table] = check(table, prepared[table], listed, rows.table)
         for outcome in verdicts[table].outcomes:
             results.append(_result(table, outcome))
@@ -103,14 +121,17 @@ def validate(
 
 
 def _schema(
-    made: Contents, before: Contents | None, expectations: dict[str, tuple[Expectation, ...]]
-) -> list[ExpectationResult]:
+    made: Contents,
+    before: Contents | None,
+    expectations: dict[str, tuple[Expectation, ...]],
+    read: Callable[[str], _Rows],
+) -> tuple[list[ExpectationResult], list[dict[str, Any]]]:
     """Compare each table's columns with those on `main`; a new column is welcome.
 
     A column may change its type where project.yaml declares the new one, and may go where the table's expectations
     state which columns it has: then somebody has said so.
     """
-    results = []
+    results, offending = [], []
     for name, table in made.tables.items():
         old = before.tables[name].columns if before and name in before.tables else {}
         stated = any(expectation.type in STATES_COLUMNS for expectation in expectations.get(name, ()))
@@ -119,10 +140,32 @@ def _schema(
             if new is None and not stated:
                 results.append(_schema_result(name, column, f"{type_} on {MAIN}, gone here"))
             elif new is not None and new != type_ and column not in table.declared:
-                results.append(_schema_result(name, column, f"{type_} on {MAIN}, {new} here"))
+                rows = read(name)
+                outcome = _retyped(column, type_, new, rows)
+                results.append(_result(name, outcome))
+                offending += _offending(name, outcome, rows)
         if not any(result.table == name for result in results):
             results.append(_schema_result(name, None, ""))
-    return results
+    return results, offending
+
+
+def _retyped(column: str, old: str, new: str, rows: _Rows) -> Outcome:
+    """What became of a column that has another type here; its rows are those that made it so."""
+    from components.adapters.duckdb_faults import misfits
+    from components.adapters.great_expectations import MAX_ROWS, Outcome
+
+    found = misfits(rows.table[column], old)
+    values = f"{len(found):,} value{'s' if len(found) > 1 else ''}"
+    such = f": {values} not {old}, such as {rows.table[column][found[0]].as_py()!r}" if found else ""
+    return Outcome(
+        expectation=Expectation(type=SCHEMA),
+        column=column,
+        success=False,
+        unexpected=len(found),
+        expected=EXPECTED_SCHEMA,
+        observed=f"{old} on {MAIN}, {new} here{such}",
+        rows=tuple(found[:MAX_ROWS]),
+    )
 
 
 def _schema_result(table: str, column: str | None, observed: str) -> ExpectationResult:
@@ -133,7 +176,7 @@ def _schema_result(table: str, column: str | None, observed: str) -> Expectation
         severity="critical",
         success=not observed,
         unexpected=0,
-        expected=f"the columns of {MAIN}, with their types",
+        expected=EXPECTED_SCHEMA,
         observed=observed,
     )
 
@@ -144,7 +187,9 @@ def _read(store: DataStore, commit: Commit, project: str, table: str) -> _Rows:
 
     paths = tuple(entry.path for entry in store.ls(commit.id, f"{project}/{table}"))
     parts = [pq.read_table(store.local(commit.id, path)) for path in paths]
-    return _Rows(pa.concat_tables(parts), paths, tuple(accumulate(part.num_rows for part in parts)))
+    files = sources_of(store, commit.id, project).get(table, ())
+    sources = tuple(file.url for file in files if not file.url.startswith(COMMIT))  # that file is the one in the store
+    return _Rows(pa.concat_tables(parts), paths, tuple(accumulate(part.num_rows for part in parts)), sources)
 
 
 def _result(table: str, outcome: Outcome) -> ExpectationResult:
@@ -172,6 +217,8 @@ def _offending(table: str, outcome: Outcome, rows: _Rows) -> list[dict[str, Any]
                 "table": table,
                 "file": path,
                 "row": number,
+                "source": rows.source,
+                "source_row": number if rows.keeps_order else None,
                 "expectation": outcome.expectation.type,
                 "column": outcome.column,
                 "severity": outcome.expectation.severity,
@@ -203,7 +250,7 @@ def _refusal(
     first = failed[0]
     at = next(
         (
-            f"; first: row {row['row']} of {row['file']}"
+            f"; first: {_where(row)}"
             for row in offending
             if (row["table"], row["expectation"], row["column"]) == (first.table, first.expectation, first.column)
         ),
@@ -216,6 +263,12 @@ def _refusal(
         f"{MAIN} is as it was, the data is on {commit.branch}",
         details="\n".join([*map(_line, failed), *map(str, files)]),
     )
+
+
+def _where(row: dict[str, Any]) -> str:
+    if row["source_row"] is not None:
+        return f"row {row['source_row']} of {row['source']}"
+    return f"row {row['row']} of {row['file']}" + (f", read from {row['source']}" if row["source"] else "")
 
 
 def _line(result: ExpectationResult) -> str:

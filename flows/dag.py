@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
-from components.errors import DagError
+from components.errors import ConfigError, DagError, nearest
 from components.project import Policy
 from components.settings import NAME
 
@@ -170,8 +170,8 @@ def trace(
         placement: pools, by the name of a node or of a step likewise.
 
     Raises:
-        DagError: a name is used twice, a call does not fit a step's signature, a result is looked into, or a policy
-            or a placement names no node.
+        DagError: a name is used twice, a call does not fit a step's signature, or a result is looked into.
+        ConfigError: a policy or a placement names no node.
     """
     nodes: dict[str, Node] = {}
     result = dag(_Tracer(nodes, [], policies or {}, placement or {}), *arguments)
@@ -179,8 +179,10 @@ def trace(
     for what, names in (("policy", policies or {}), ("placement", placement or {})):
         for name in names:
             if name not in known:
-                raise DagError(
-                    f"{what} for {name!r}: no such step in {dag.__name__}", accepted=", ".join(sorted(known))
+                raise ConfigError(
+                    f"{what} for {name!r}: no such step in {dag.__name__}{nearest(name, known)}",
+                    accepted=", ".join(sorted(known)),
+                    next_step=f"correct `{what}` in project.yaml",
                 )
     if not isinstance(result, Ref):
         raise DagError(f"{dag.__name__} returns {type(result).__name__}", accepted="the result of its last step")
@@ -191,10 +193,13 @@ def until(dag: Dag, name: str) -> Dag:
     """The part of `dag` that node `name` needs, itself included.
 
     Raises:
-        DagError: there is no such node.
+        ConfigError: there is no such node.
     """
-    if name not in {node.name for node in dag.nodes}:
-        raise DagError(f"no step {name!r} in {dag.name}", accepted=", ".join(node.name for node in dag.nodes))
+    known = [node.name for node in dag.nodes]
+    if name not in known:
+        raise ConfigError(
+            f"no step {name!r} in {dag.name}{nearest(name, known)}", accepted=", ".join(known), next_step="name one"
+        )
     wanted = {name}
     for node in reversed(dag.nodes):
         if node.name in wanted:

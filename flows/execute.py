@@ -33,8 +33,7 @@ def lifecycle_of(project: str, profile: str, last: str | None = None, commit: st
         commit: a branch, tag or commit of the data store; its tables are taken in place of the sources.
 
     Raises:
-        ConfigError, NotFoundError: there is no such project, profile or commit.
-        DagError: there is no such step.
+        ConfigError, NotFoundError: there is no such project, profile, commit or step.
     """
     settings = config.load_project(project)
     found = open_workspace(profile).store.resolve(commit).id if commit else None

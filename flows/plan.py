@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from components.errors import NotFoundError
 from components.ledger import Key, key_of
-from components.records import Record, Skipped, parts
-from components.runs import Header, NodeState, RunLog
+from components.records import Artifact, Commit, Published, Record, Skipped, parts
+from components.runs import Header, NodeState, RunLog, new_header
 from flows.dag import Dag, Node, Ref, replaced
 
 if TYPE_CHECKING:
@@ -33,26 +33,32 @@ class _Unknown(Record):
 
 def plan(dag: Dag, workspace: Workspace, project: str) -> list[Planned]:
     """For each node whether a run would find it in the ledger or do it, and why. Changes nothing."""
-    log = RunLog(workspace)
-    newest = next(
-        (header for header in map(log.header, log.ids()) if (header.dag, header.project) == (dag.name, project)), None
-    )
+    log, now = RunLog(workspace), new_header(dag.name, project, workspace.name, "")
     known: dict[str, Record] = {}
+    again: dict[str, list[Record]] = {}
     planned: list[Planned] = []
     for node in dag.nodes:
         arguments = replaced(dict(node.arguments), Ref, lambda ref: known[ref.node])
         gates = [known[guard.node] for guard in node.guards]
-        entry, known[node.name] = _foresee(node, arguments, gates, workspace)
+        entry, known[node.name] = _foresee(node, arguments, gates, workspace, again)
         if entry.action == "run" and not entry.why:
-            earlier = log.node(newest.id, node.name) if newest else None
-            entry = Planned(node.name, "run", _reason(node, arguments, earlier))
+            entry = Planned(node.name, "run", _reason(node, arguments, log, now))
         planned.append(entry)
     return planned
 
 
 def _foresee(
-    node: Node, arguments: Mapping[str, Any], gates: list[Record], workspace: Workspace
+    node: Node,
+    arguments: Mapping[str, Any],
+    gates: list[Record],
+    workspace: Workspace,
+    again: dict[str, list[Record]],
 ) -> tuple[Planned, Record]:
+    """What a run would do with a node, and the record that it would have.
+
+    A step that was done and has lost what it made will make the same: what follows is looked up as if it were there.
+    `again` has these nodes, and what each has lost.
+    """
     unknown = [part.node for part in parts([*arguments.values(), *gates]) if isinstance(part, _Unknown)]
     if unknown:
         return Planned(node.name, "run", f"after {', '.join(dict.fromkeys(unknown))}"), _Unknown(node=node.name)
@@ -63,17 +69,40 @@ def _foresee(
         return Planned(node.name, "skip", reason), Skipped(skipped=reason)
     if not node.policy.cache:
         return Planned(node.name, "look", "it reads the outside world"), node.step(**arguments)
-    found = workspace.ledger.find(node.step, key_of(node.step, arguments).digest)
-    if found:
-        return Planned(node.name, "found", f"done on {found[0].started[:19]} by run {found[0].run}"), found[1]
-    return Planned(node.name, "run", ""), _Unknown(node=node.name)
+    recorded = workspace.ledger.recorded(node.step, key_of(node.step, arguments).digest)
+    if recorded is None:
+        return Planned(node.name, "run", ""), _Unknown(node=node.name)
+    entry, record = recorded
+    done = f"done on {entry.started[:19]} by run {entry.run}"
+    made_again = [part for lost in again.values() for part in lost]
+    gone = [part for part in workspace.ledger.gone(record) if part not in made_again]
+    if gone:
+        again[node.name] = list(gone)
+        return Planned(node.name, "run", f"{done}, but {_lost(gone)}"), record
+    after = ", ".join(name for name in node.needs if name in again)
+    return Planned(node.name, "found", done + (f", if {after} makes the same again" if after else "")), record
 
 
-def _reason(node: Node, arguments: Mapping[str, object], earlier: NodeState | None) -> str:
-    if earlier is None or earlier.key is None:
-        return "never done"
-    changes = list(differences(earlier.key, key_of(node.step, arguments), node))
-    return "; ".join(changes) or "what it made is gone or was replaced"
+def _lost(gone: list[Artifact | Commit]) -> str:
+    first = gone[0]
+    more = f", and {len(gone) - 1} more" if len(gone) > 1 else ""
+    if isinstance(first, Artifact):
+        return f"{first.path} is gone or was replaced{more}"
+    if isinstance(first, Published):
+        return f"main does not hold the data of commit {first.id[:12]} any more{more}"
+    return f"commit {first.id[:12]} is gone{more}"
+
+
+def _reason(node: Node, arguments: Mapping[str, object], log: RunLog, now: Header) -> str:
+    """Why a node is not in the ledger: what changed since the last run that came to it."""
+    for earlier in log.before(now):
+        state = log.node(earlier.id, node.name)
+        if state is not None and state.key is not None:
+            changes = "; ".join(differences(state.key, key_of(node.step, arguments), node))
+            if state.status == "skipped":
+                return changes or f"it was skipped in run {earlier.id}"
+            return changes or f"its entry, written by run {earlier.id}, is not in the ledger any more"
+    return "never done"
 
 
 def why(workspace: Workspace, dag: Dag, header: Header, name: str) -> list[str]:
@@ -96,17 +125,23 @@ def why(workspace: Workspace, dag: Dag, header: Header, name: str) -> list[str]:
         return [
             f"{name} was found in the ledger: nothing in its key changed since it was done on {state.started[:19]}{by}"
         ]
+    node = next((node for node in dag.nodes if node.name == name), None)
     for earlier in log.before(header):
         before = log.node(earlier.id, name)
         if before is not None and before.key is not None:
-            node = next((node for node in dag.nodes if node.name == name), None)
-            changes = list(differences(before.key, state.key, node))
-            since = f"{name} was done because, since run {earlier.id},"
-            return [
-                since,
-                *(changes or ["what it made was gone or replaced, or it looks at the outside world every time"]),
-            ]
+            return _since(earlier, before, state.key, node)
     return [f"{name} was done for the first time"]
+
+
+def _since(earlier: Header, before: NodeState, key: Key, node: Node | None) -> list[str]:
+    """Why a node was done, which an earlier run came to as well."""
+    if node is not None and not node.policy.cache:
+        return [f"{node.name} was done because it looks at the outside world every time"]
+    changes = list(differences(before.key, key, node)) if before.key else []
+    if before.status == "skipped" and not changes:
+        return [f"{before.name} was done because run {earlier.id} had skipped it: {before.output['skipped']}"]
+    since = f"{before.name} was done because, since run {earlier.id},"
+    return [since, *(changes or ["a file or commit that it had made was gone or replaced"])]
 
 
 def differences(before: Key, after: Key, node: Node | None = None) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from components.errors import NotFoundError, TrilhaError
 from components.gateway import receipts
 from components.gateway.log import logged
 from components.gateway.receipts import Receipt
-from components.records import FileStamp, Release
+from components.records import Release
 from components.releases import release_number, releases
 from components.runs import RunLog
+from components.tables import sources_of
 
 if TYPE_CHECKING:
-    from components.ports import DataStore, Revision
     from components.workspace import Workspace
 
 MINIMUM = 6
@@ -39,8 +38,8 @@ def trail(workspace: Workspace, name: str) -> list[Link]:
 
     Args:
         workspace: the profile to look in.
-        name: `PROJECT/NUMBER`, `MODEL:VERSION`, a prediction's receipt, or at least 6 characters of the id of a run, an
-            MLflow run, a bundle, a release's digest or a commit.
+        name: `PROJECT/NUMBER`, `MODEL:VERSION`, a prediction's receipt, `last` for the last run, or at least 6 characters
+            of the id of a run, an MLflow run, a bundle, a release's digest or a commit.
 
     Raises:
         NotFoundError: nothing has that name.
@@ -49,11 +48,12 @@ def trail(workspace: Workspace, name: str) -> list[Link]:
     if receipt is not None:
         return list(_of_prediction(workspace, receipt))
     known = [release for project in config.project_names() for release in releases(workspace.store, project)]
-    for release in known:
+    for release in known if name else ():  # the run of a rollback has no name
         if name in _names(release, workspace) or (len(name) >= MINIMUM and _begins(release, workspace, name)):
             return list(of_release(workspace, release))
-    with suppress(NotFoundError):
-        return list(_of_run(workspace, name))
+    if name == "last" or len(name) >= MINIMUM:
+        with suppress(NotFoundError):
+            return list(_of_run(workspace, name))
     try:
         return list(_of_commit(workspace, name))
     except TrilhaError:
@@ -132,7 +132,7 @@ def of_release(workspace: Workspace, release: Release) -> Iterator[Link]:
     results = release.validation.results
     held = sum(result.success for result in results)
     yield Link("validation", f"{held} of {len(results)} expectations held", (f"page {release.validation.docs.path}",))
-    yield from _of_commit(workspace, release.commit.id)
+    yield from _of_commit(workspace, release.commit.id, release.project)
 
 
 def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
@@ -143,21 +143,14 @@ def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
     yield Link("run", header.id, (f"{header.dag} of {header.project} on {header.engine}, {header.started}", *lines))
     state = states.get("publish") or states.get("ingest") or states.get("adopt")
     if state is not None and state.output:
-        yield from _of_commit(workspace, state.output["id"])
+        yield from _of_commit(workspace, state.output["id"], header.project)
 
 
-def _of_commit(workspace: Workspace, name: str) -> Iterator[Link]:
-    """A data commit and, from its metadata or its merged parent's, the files it was made from."""
+def _of_commit(workspace: Workspace, name: str, project: str | None = None) -> Iterator[Link]:
+    """A data commit and, from its metadata or that of what it was merged from, the files it was made from."""
     revision = workspace.store.resolve(name)
     yield Link("commit", revision.id, (f"{revision.created}  {revision.message.splitlines()[0]}",))
-    for table, files in sources(workspace.store, revision).items():
+    for table, files in sources_of(workspace.store, revision.id, project).items():
         for file in files:
-            yield Link("source", file.url, (f"table {table}, {file.size} bytes, stamp {file.stamp}",))
-
-
-def sources(store: DataStore, revision: Revision) -> dict[str, tuple[FileStamp, ...]]:
-    """The files that each table of a data commit was read from, as ingest wrote them down."""
-    while "sources" not in revision.metadata and revision.parents:
-        revision = store.resolve(revision.parents[-1])  # a merge's last parent is what came in
-    tables = json.loads(revision.metadata.get("sources", "{}"))
-    return {table: tuple(FileStamp(**file) for file in files) for table, files in tables.items()}
+            digest = f"SHA-256 {file.sha256 or 'not recorded'}"  # by an ingest of long ago
+            yield Link("source", file.url, (f"table {table}, {file.size} bytes, stamp {file.stamp}", digest))

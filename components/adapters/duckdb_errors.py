@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _FILE = re.compile(r"^ *file = (.*)$", re.MULTILINE)
 _VALUE = re.compile(r"converting column \"(.*)\"\. Could not convert string \"(.*)\" to '(.*)'")
 _COUNT = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
+_ROW = re.compile(r"^Original Line: ?(.*)$", re.MULTILINE)
+_SEPARATOR = re.compile(r"^ *delimiter = (.) ", re.MULTILINE)
 _JSON = re.compile(r"JSON in file \"(.*)\", at byte \d+ in line (\d+): ([^\n]*)")
 _JSON_VALUE = re.compile(r"error in file \"(.*)\", in line (\d+): ([^\n]*)")
 LONGEST = 80
@@ -105,13 +108,19 @@ def _csv_error(table: str, text: str) -> TrilhaError:
     fault = _COUNT.search(text)
     if fault:
         return GateError(
-            f"{where}: {fault[2]} values, where the header has {fault[1]} names",
+            f"{where}: {_values(text) or fault[2]} values, where the header has {fault[1]} names",
             accepted='as many values as names; values that hold the separator quoted with "',
             next_step="correct that line",
             details=text,
         )
     problem = "a quote that is never closed" if "unterminated quote" in text else _short(_problem(text))
     return GateError(f"{where}: {problem}", accepted="CSV with a header", next_step="correct that line", details=text)
+
+
+def _values(text: str) -> int:
+    """How many values the row has that DuckDB complains about; it stops to count at the first that is too many."""
+    row, separator = _ROW.search(text), _SEPARATOR.search(text)
+    return len(next(csv.reader([row[1]], delimiter=separator[1]))) if row and separator else 0
 
 
 def _problem(text: str) -> str:

@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from components.adapters.duckdb_errors import odd_line, translated
+from components.adapters.duckdb_faults import SEPARATORS, misfit_in_files, odd_row, quoted
 from components.adapters.parquet_files import ParquetFiles
 from components.errors import ConfigError, GateError
 from components.project import Table
@@ -213,7 +214,8 @@ def _of_csv(connection: duckdb.DuckDBPyConnection, table: str, source: Table, fi
                 accepted="each name once, upper or lower case making no difference",
             )
         seen.add(name.casefold())
-    if len(columns) == 1 and re.search(r"[,;\t|]", header[0]):
+    if len(columns) == 1 and re.search(f"[{SEPARATORS}]", header[0]):
+        odd_row(connection, file.path, header[0])
         raise GateError(
             f"table {table!r}: {file.name}: the rows do not fit the header {header[0]!r}",
             accepted='as many values in each row as the header has names; values quoted with "',
@@ -234,7 +236,7 @@ def _query(source: Table, files: Sequence[LocalFile], columns: Mapping[str, str]
     reader = _reader(source, files, columns)
     if files[0].format != "parquet" or not source.columns:
         return f"FROM {reader}"
-    casts = ", ".join(f"CAST({_name(name)} AS {type_}) AS {_name(name)}" for name, type_ in source.columns.items())
+    casts = ", ".join(f"CAST({quoted(name)} AS {type_}) AS {quoted(name)}" for name, type_ in source.columns.items())
     return f"SELECT * REPLACE ({casts}) FROM {reader}"  # noqa: S608  # every name and text is quoted below
 
 
@@ -300,10 +302,6 @@ def _text(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _name(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"'
-
-
 def _struct(values: Mapping[str, str]) -> str:
     return "{" + ", ".join(f"{_text(name)}: {_text(value)}" for name, value in values.items()) + "}"
 
@@ -322,20 +320,14 @@ def _misfits(
     except duckdb.Error as error:
         if files[0].format != "parquet" or not str(error).startswith("Conversion Error"):
             raise
-        reader = _reader(source, files, {}).removesuffix(")") + ", filename = true, file_row_number = true)"
-        for column, type_ in source.columns.items():
-            name = _name(column)
-            found = connection.execute(
-                f"SELECT filename, file_row_number + 1, CAST({name} AS VARCHAR) FROM {reader} "  # noqa: S608
-                f"WHERE {name} IS NOT NULL AND TRY_CAST({name} AS {type_}) IS NULL LIMIT 1"
-            ).fetchone()
-            if found:
-                path, row, value = found
-                file = next(file.name for file in files if str(file.path) == path)
-                raise GateError(
-                    f"table {table!r}: {file}, row {row}, column {column!r}: {value!r} is not {type_}",
-                    accepted=f"{type_}, or nothing where there is no value",
-                    next_step="correct the value, or `columns` in project.yaml",
-                    details=str(error),
-                ) from error
-        raise
+        found = misfit_in_files(connection, [file.path for file in files], source.columns)
+        if found is None:
+            raise
+        column, path, row, value = found
+        name = next(file.name for file in files if file.path == path)
+        raise GateError(
+            f"table {table!r}: {name}, row {row}, column {column!r}: {value!r} is not {source.columns[column]}",
+            accepted=f"{source.columns[column]}, or nothing where there is no value",
+            next_step="correct the value, or `columns` in project.yaml",
+            details=str(error),
+        ) from error

@@ -21,7 +21,7 @@ import pygit2
 from components import config, profile
 from components.adapters import git_hook
 from components.adapters.git_lfs import ATTRIBUTES, ATTRIBUTES_PATH, from_pointer, from_text, to_pointer, to_text
-from components.adapters.git_trees import Id, differences, edited, merged
+from components.adapters.git_trees import Id, at, differences, edited, merged
 from components.adapters.object_folder import ObjectFolder
 from components.adapters.store_rules import (
     MAIN,
@@ -106,11 +106,11 @@ class GitStore:
         if not prefix:
             return self._entries(tree.id.raw)
         folder = check_name(prefix.removesuffix("/"), "prefix")
-        inner = _at(tree, folder)
+        inner = at(tree, folder)
         return self._entries(inner.id.raw, f"{folder}/") if isinstance(inner, pygit2.Tree) else []
 
     def local(self, ref: str, path: str) -> Path:
-        blob = _at(self._commit(ref).tree, check_name(path, "path"))
+        blob = at(self._commit(ref).tree, check_name(path, "path"))
         if not isinstance(blob, pygit2.Blob):
             raise NotFoundError(f"no {path!r} in {ref!r}", next_step=f"trilha data ls {ref}")
         entry = self._entry(path, blob.id.raw)
@@ -165,7 +165,7 @@ class GitStore:
 
         def change(head: pygit2.Commit) -> Id:
             for path in deletes:
-                if not isinstance(_at(head.tree, path), pygit2.Blob):
+                if not isinstance(at(head.tree, path), pygit2.Blob):
                     raise NotFoundError(f"no {path!r} to delete in {branch!r}", next_step=f"trilha data ls {branch}")
             return edited(self._repo, head.tree_id.raw, {**edits, **dict.fromkeys(deletes)})
 
@@ -336,13 +336,6 @@ class GitStore:
             while time.time() - lock.stat().st_mtime < STALE:
                 time.sleep(0.05)
             lock.unlink()
-
-
-def _at(tree: pygit2.Tree, path: str) -> pygit2.Object | None:
-    try:
-        return tree[path]
-    except KeyError:
-        return None
 
 
 def _revision(commit: pygit2.Commit) -> Revision:

@@ -24,6 +24,14 @@ _FOLDER = b"40000"
 _NOTHING: tuple[Id, Id] = (None, None)
 
 
+def at(tree: pygit2.Tree, path: str) -> pygit2.Object | None:
+    """The object or the folder at `path`; None where there is nothing."""
+    try:
+        return tree[path]
+    except KeyError:
+        return None
+
+
 def differences(repo: pygit2.Repository, left: Id, right: Id, prefix: str = "") -> Iterator[tuple[str, Id, Id]]:
     """Path, left blob and right blob wherever the trees `left` and `right` differ, in the order of Git's trees."""
     if left == right:

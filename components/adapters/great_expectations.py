@@ -7,12 +7,16 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import ConfigError
+from components import config
+from components.errors import ConfigError, nearest
 from components.project import Expectation
+from components.strict_yaml import place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +25,9 @@ MAX_ROWS = 1000
 """Offending rows collected for one expectation; its count is of all."""
 EXAMPLES, LONGEST = 3, 200
 """Values that an error shows, and characters of one text."""
+
+Where = Callable[..., str]
+"""From the parts of an expectation to what an error calls that place."""
 
 _one_context = threading.Lock()
 """Great Expectations keeps one context a process in a global."""
@@ -47,15 +54,19 @@ class Verdict:
     result: Any
 
 
-def suites(expectations: Mapping[str, Sequence[Expectation]]) -> dict[str, Any]:
+def suites(project: str, expectations: Mapping[str, Sequence[Expectation]]) -> dict[str, Any]:
     """Table -> Great Expectations' suite.
 
+    Args:
+        project: whose `expectations.yaml` the expectations are from; an error names its line.
+        expectations: by table.
+
     Raises:
-        ConfigError: a type or an argument that Great Expectations does not have; names table and place in the list.
+        ConfigError: a type or an argument that Great Expectations does not have.
     """
     with _one_context:
         _context()
-        return {table: _suite(table, listed) for table, listed in expectations.items()}
+        return {table: _suite(project, table, listed) for table, listed in expectations.items()}
 
 
 def check(table: str, suite: Any, expectations: Sequence[Expectation], rows: pa.Table) -> Verdict:
@@ -110,16 +121,24 @@ def _context() -> Any:
     return gx.get_context(mode="ephemeral", project_config=config)
 
 
-def _suite(table: str, expectations: Sequence[Expectation]) -> Any:
+def _suite(project: str, table: str, expectations: Sequence[Expectation]) -> Any:
     import great_expectations as gx
 
+    path = config.root() / "config" / "projects" / project / "expectations.yaml"
     suite = gx.ExpectationSuite(name=table)
     for order, expectation in enumerate(expectations):
-        suite.expectations.append(_expectation(f"expectations.yaml: tables.{table}[{order}]", expectation, order))
+        where = partial(_where, path, table, order)
+        suite.expectations.append(_expectation(where, expectation, order))
     return suite
 
 
-def _expectation(where: str, expectation: Expectation, order: int) -> Any:
+def _where(path: Path, table: str, order: int, *part: str) -> str:
+    """What an error calls a part of an expectation: its line too, where the file is on this machine."""
+    name = f"tables.{table}[{order}]"
+    return f"{place(path, 'tables', table, order, *part)}: {name}" if path.is_file() else f"{path}: {name}"
+
+
+def _expectation(where: Where, expectation: Expectation, order: int) -> Any:
     from great_expectations.exceptions.exceptions import ExpectationNotFoundError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.expectations.metadata_types import FailureSeverity
@@ -136,23 +155,51 @@ def _expectation(where: str, expectation: Expectation, order: int) -> Any:
         return given.to_domain_obj()
     except ExpectationNotFoundError as error:
         known = sorted(list_registered_expectation_implementations())
-        close = difflib.get_close_matches(expectation.type, known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ConfigError(
-            f"{where}: no expectation {expectation.type!r}{hint}",
+            f"{where('type')}: no expectation {expectation.type!r}{nearest(expectation.type, known)}",
             accepted=", ".join(difflib.get_close_matches(expectation.type, known, n=5, cutoff=0)),
-            next_step="correct the name",
+            next_step="correct that line",
             details="\n".join(known),
         ) from error
     except (ValueError, TypeError) as error:  # pydantic's errors are ValueErrors
         faults = error.errors() if hasattr(error, "errors") else []
-        problem = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in faults[:3]) or str(error)
-        raise ConfigError(
-            f"{where}: {expectation.type}: {problem}",
-            accepted=", ".join(_arguments(expectation.type)),
-            next_step="correct its kwargs",
-            details=str(error),
-        ) from error
+        raise _misfit(where, expectation, faults, str(error)) from error
+
+
+def _misfit(where: Where, expectation: Expectation, faults: Sequence[Mapping[str, Any]], words: str) -> ConfigError:
+    """What is wrong with the arguments of an expectation; a misspelt one goes first, it explains the missing one."""
+    known = _arguments(expectation.type)
+    accepted = ", ".join(known)
+    found = sorted(faults, key=lambda fault: fault["type"] != "value_error.extra")
+    name, kind = (str(found[0]["loc"][0]), found[0]["type"]) if found else ("", "")
+    if kind == "value_error.extra":
+        problem = f"no argument {name!r}{nearest(name, known)}"
+    elif kind == "value_error.missing":
+        problem = f"argument {name!r} is missing"
+    elif name in expectation.kwargs:
+        asked = [_ASKED.get(fault["type"], fault["msg"]) for fault in found if fault["loc"][0] == name]
+        problem = f"{name} is {_short(expectation.kwargs[name])}"
+        accepted = " or ".join(filter(None, dict.fromkeys(asked))).format(**found[0].get("ctx", {}))
+    else:  # of several arguments together
+        problem = found[0]["msg"] if found else words
+    at = ("kwargs", name) if name in expectation.kwargs else ("kwargs",)
+    problem = f"{where(*at)}: {expectation.type}: {problem}"
+    return ConfigError(problem, accepted=accepted, next_step="correct that line", details=words)
+
+
+_ASKED = {
+    "type_error.bool": "true or false",
+    "type_error.dict": "",  # a parameter that comes when it runs, which none does here
+    "type_error.float": "a number",
+    "type_error.integer": "a whole number",
+    "type_error.list": "a list",
+    "type_error.str": "text",
+    "value_error.date": "a date",
+    "value_error.datetime": "",
+    "value_error.number.not_ge": "a number of {limit_value:g} or more",
+    "value_error.number.not_le": "a number of {limit_value:g} or less",
+}
+"""Types of faults, in the words of the pydantic 1 that Great Expectations stands on -> what they ask for."""
 
 
 def _arguments(type_: str) -> list[str]:
@@ -160,7 +207,7 @@ def _arguments(type_: str) -> list[str]:
     from great_expectations.expectations.expectation import Expectation as Base
     from great_expectations.expectations.registry import get_expectation_impl
 
-    return [name for name in get_expectation_impl(type_).__fields__ if name not in Base.__fields__]
+    return [name for name in get_expectation_impl(type_).__fields__ if name not in {*Base.__fields__, "batch_id"}]
 
 
 def _plain(result: Any) -> dict[str, Any]:

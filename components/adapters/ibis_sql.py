@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from components.adapters.sql_rules import DIALECT, checked
 from components.errors import ConfigError
 
 if TYPE_CHECKING:
     import ibis
     import pyarrow as pa
 
-DIALECT = "duckdb"
+_LINE = re.compile(r"^LINE \d+:", re.MULTILINE)
 
 
 def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source: str) -> pa.Table:
@@ -27,22 +28,22 @@ def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source:
         source: what an error calls the query.
 
     Raises:
-        ConfigError: the engine does not accept the query; its own words are in the error.
+        ConfigError: it reads more than `tables`, its rows depend on more than theirs, or the engine does not accept
+            it; its own words are in the error.
     """
     import ibis
-    import sqlglot
 
+    query = checked(sql, tables, source=source)
     connection = ibis.connect(url)
     try:
         _make_repeatable(connection)
         for name, files in tables.items():
             connection.read_parquet([str(file) for file in files], table_name=name)
+        _confine(connection, [str(file) for files in tables.values() for file in files])
         try:
-            if len(list(filter(None, sqlglot.parse(sql, read=DIALECT)))) != 1:
-                raise ValueError("not exactly one statement")  # noqa: TRY301  # joins what the engine would refuse
-            return connection.sql(sql, dialect=DIALECT).to_pyarrow()
+            return connection.sql(query, dialect=DIALECT).to_pyarrow()
         except Exception as error:  # engines share no class of errors, and all that can fail here is the query
-            words = re.sub(r"\x1b\[\d+m", "", str(error)).strip()  # sqlglot underlines for terminals
+            words = _LINE.sub(lambda found: " " * len(found[0]), str(error)).strip()  # they are those of `query`
             raise ConfigError(
                 f"{source}: {words.splitlines()[0]}",
                 accepted=f"one query over the tables {', '.join(sorted(tables))}",
@@ -86,3 +87,13 @@ def _make_repeatable(connection: ibis.BaseBackend) -> None:
     if connection.name == "duckdb":
         connection.raw_sql("set threads = 1")
         connection.raw_sql("set TimeZone = 'UTC'")
+
+
+def _confine(connection: ibis.BaseBackend, files: Sequence[str]) -> None:
+    """Nothing can be read but `files`, whatever a query found a way to ask for."""
+    if connection.name == "duckdb":
+        names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        connection.raw_sql(f"set allowed_paths = [{names}]")
+        for setting in ("python_enable_replacements = false", "enable_external_access = false"):
+            connection.raw_sql(f"set {setting}")
+        connection.raw_sql("set lock_configuration = true")

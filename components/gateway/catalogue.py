@@ -21,7 +21,7 @@ from components.gateway.receipts import prefix_of
 from components.gateway.signature import Signature
 from components.project import Online
 from components.releases import BRANCH, releases
-from components.serving import bring_up
+from components.serving import stand_by
 
 if TYPE_CHECKING:
     from components.adapters.triton_http import TritonHttp
@@ -193,9 +193,8 @@ class Catalogue:
         if not known:
             return Entry(online), False
         try:
-            with self._workspace.lock(f"serve-{project}"):
-                bring_up(self._workspace, known[0].bundle)
-                loaded = self._workspace.server.loaded()
+            stand_by(self._workspace, known[0].bundle, project)
+            loaded = self._workspace.server.loaded()
         except TrilhaError as error:
             if str(error) != before.trouble:
                 _say(f"{project}/{known[0].number}: {error}")

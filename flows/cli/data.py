@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.output import JsonOption, ProfileOption, columns, emit
+from flows.cli.output import JsonOption, ProfileOption, columns, emit, save
 
 if TYPE_CHECKING:
     from components.ports import DataStore
@@ -61,7 +61,17 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """List the objects of a commit: size in bytes, SHA-256, path."""
-    entries = _store(profile).ls(ref, prefix)
+    from components.errors import NotFoundError, nearest
+
+    store = _store(profile)
+    entries = store.ls(ref, prefix)
+    if prefix and not entries:
+        folders = sorted({entry.path.partition("/")[0] for entry in store.ls(ref)})
+        raise NotFoundError(
+            f"nothing in {ref!r} is below {prefix!r}{nearest(prefix, folders)}",
+            accepted=", ".join(folders) or "none yet",
+            next_step=f"trilha data ls {ref}",
+        )
     rows = [{"size": f"{entry.size:>13,}", "sha256": entry.sha256[:12], "path": entry.path} for entry in entries]
     emit(entries, columns(rows, ["size", "sha256", "path"]), as_json=as_json)
 
@@ -75,11 +85,11 @@ def get(
     as_json: JsonOption = False,
 ) -> None:
     """Print where an object can be read on this machine, or copy it."""
-    import shutil
-
     found = _store(profile).local(ref, path)
     if to is not None:
-        found = Path(shutil.copyfile(found, to / Path(path).name if to.is_dir() else to))
+        copy = to / Path(path).name if to.is_dir() else to
+        save(copy, found, "--to")
+        found = copy
     emit({"path": str(found)}, str(found), as_json=as_json)
 
 
@@ -106,6 +116,7 @@ def revert(
 ) -> None:
     """Undo what the commit REF changed, by a new commit; history stays."""
     from components.records import digest
+    from components.tables import MAIN
 
     store = _store(profile)
     undone, head = store.resolve(ref), store.resolve(branch)
@@ -113,4 +124,7 @@ def revert(
     key = digest({"revert": undone.id, "onto": head.id})
     title = undone.message.partition("\n")[0]
     made = store.revert(branch, undone.id, message=f"Undo {undone.id[:12]}: {title}", key=key)
-    emit(made, f"{branch} is at {made.id[:12]}, without what {undone.id[:12]} changed ({title})", as_json=as_json)
+    lines = [f"{branch} is at {made.id[:12]}, without what {undone.id[:12]} changed ({title})"]
+    if branch == MAIN:
+        lines.append("the next run publishes what the sources hold: correct them, or trilha run PROJECT --commit main")
+    emit(made, lines, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.output import JsonOption, ProfileOption, columns, emit
+from flows.cli.output import JsonOption, ProfileOption, columns, emit, save
 
 if TYPE_CHECKING:
     from components.profile import Kubeflow
@@ -34,8 +34,9 @@ def compile_(
 
     dag, package = _compiled(project, profile, until)
     path = output or config.root() / "deploy" / "kubeflow" / f"{project}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(package)
+    if output is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, package, "--output")
     facts = {"path": str(path), "nodes": [node.name for node in dag.nodes], "profile": profile}
     emit(facts, f"{path}: {len(dag.nodes)} nodes, for profile {profile}", as_json=as_json)
 

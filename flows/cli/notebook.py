@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.output import JsonOption, ProfileOption, emit
+from flows.cli.output import JsonOption, ProfileOption, emit, save
 
 notebook_app = typer.Typer(help="Turn a notebook into a script; keep the two in step.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def export(
     if to is None:
         emit({"script": text}, text.rstrip("\n"), as_json=as_json)
     else:
-        to.write_text(text)
+        save(to, text, "--to")
         emit({"path": str(to)}, str(to), as_json=as_json)
 
 

@@ -60,26 +60,57 @@ def predict(
 def _parse(text: str, where: str) -> dict[str, Any]:
     from components.errors import ConfigError
 
+    accepted, next_step = (
+        'an object, {"column": value, ...}',
+        "see the example on the page that `trilha show PROJECT` names",
+    )
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{where}: not JSON: {error}", accepted='an object, {"column": value, ...}') from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not JSON: {error}", accepted=accepted, next_step=next_step) from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: {type(value).__name__}", accepted='an object, {"column": value, ...}')
+        raise ConfigError(f"{where}: {type(value).__name__}", accepted=accepted, next_step=next_step)
     return value
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    from components.errors import ConfigError, NotFoundError
+    from components.errors import ConfigError
 
-    if not path.is_file():
-        raise NotFoundError(f"no file {path}", accepted="JSON lines (.jsonl) or Parquet (.parquet)")
     if path.suffix == ".jsonl":
-        lines = path.read_text().splitlines()
-        return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
+        rows = _lines(path)
+    elif path.suffix == ".parquet":
+        rows = _parquet(path)
+    else:
+        raise ConfigError(
+            f"{path}: {path.suffix or 'no'} suffix",
+            accepted="JSON lines (.jsonl) or Parquet (.parquet)",
+            next_step="name it by what is in it",
+        )
+    if not rows:
+        raise ConfigError(f"{path}: no rows", accepted="at least one row", next_step="look at what wrote it")
+    return rows
 
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        return rows
-    raise ConfigError(f"{path}: {path.suffix or 'no'} suffix", accepted="JSON lines (.jsonl) or Parquet (.parquet)")
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    from components.given import read_text
+
+    lines = read_text(path).split("\n")
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.errors import ConfigError
+    from components.given import read_bytes
+
+    content = read_bytes(path)
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content)).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:  # whichever part of the file is not as it should be
+        words = str(error).splitlines()[0].removeprefix("Could not open Parquet input source '<Buffer>': ")
+        raise ConfigError(
+            f"{path}: {words}", accepted="a Parquet file", next_step="write it again, or give JSON lines"
+        ) from error
+    return rows

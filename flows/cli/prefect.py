@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.output import JsonOption, ProfileOption, columns, emit
+from flows.cli.output import JsonOption, ProfileOption, columns, emit, save
 
 prefect_app = typer.Typer(help="Deploy every project on Prefect.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def compile_(profile: ProfileOption = "local", output: OutputOption = None, as_j
 
     text = compiled(profile, str(output or ""))
     path = output or config.root() / "prefect.yaml"
-    path.write_text(text)
+    save(path, text, "--output")
     emit({"path": str(path), "profile": profile}, f"{path}, for profile {profile}", as_json=as_json)
 
 

@@ -73,30 +73,18 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Serve an earlier release again, as a new release with its contents."""
-    from components.errors import NotFoundError
-    from components.release import roll_back
-    from components.releases import newest, release_number
-    from components.releases import releases as manifests
+    from components.release import one_before, roll_back
+    from components.releases import release_number
     from components.workspace import open_workspace
     from flows.cli.output import note
     from flows.readiness import make_ready
 
     workspace = open_workspace(profile)
-    current = newest(workspace.store, project)
-    if to is not None:
-        target = release_number(workspace.store, project, to)
-    else:
-        earlier = (known for known in manifests(workspace.store, project) if known.digest != current.digest)
-        target = next(earlier, current)
-    if target.digest == current.digest:
-        raise NotFoundError(
-            f"release {project}/{target.number} is what serves already",
-            accepted="the number of another release",
-            next_step=f"trilha releases {project}",
-        )
+    target = one_before(workspace, project) if to is None else release_number(workspace.store, project, to)
     make_ready(workspace, ["mlflow", "triton"], note)
     made = roll_back(workspace, project, target)
-    emit(made, f"{project}/{made.number} serves what release {made.restores} did", as_json=as_json)
+    did = f"what release {made.restores} did" if made.restores else f"as {made.bundle.model}: it is the newest"
+    emit(made, f"{project}/{made.number} serves {did}", as_json=as_json)
 
 
 @app.command()

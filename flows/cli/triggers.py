@@ -28,16 +28,17 @@ def show(profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
     from flows.triggers.trigger import branches
 
     workspace = open_workspace(profile)
+    url, problem = None, ""
     try:
         url = workspace.endpoint("triggers")
     except UnavailableError as error:
-        url = str(error)
+        problem = str(error)
     variable = workspace.profile.services.triggers.token_env
     token = f"the variable {variable}" if variable else str(token_path(workspace.home))
     watched = branches()
     lines = [
-        f"service  {url}",
+        f"service  {url or problem}",
         f"token    {token}",
         *(f"watched  {name}: {branch}" for name, branch in watched.items()),
     ]
-    emit({"url": url, "token": token, "watched": watched}, lines, as_json=as_json)
+    emit({"url": url, "problem": problem, "token": token, "watched": watched}, lines, as_json=as_json)

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from components import config
+from components.endpoints import prefect_api
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.profile import GitStore
 from components.workspace import Workspace
 from flows.doctor.check import Check, lacking, tried
-from flows.doctor.reach import get, limited, reach, shown
+from flows.doctor.reach import get, hear, limited, reach, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -39,7 +40,7 @@ def store(workspace: Workspace) -> Iterator[Check]:
         return
 
     def ask() -> str:
-        reach(settings.url, workspace.name)
+        hear(f"{settings.url}/_health", workspace.name)
         from components.adapters.lakefs_client import look
 
         return limited(lambda: look(settings), f"lakeFS at {settings.url}")
@@ -69,7 +70,7 @@ def prefect(workspace: Workspace) -> Iterator[Check]:
     if url is None:
         return
     try:
-        reach(url, workspace.name)
+        hear(f"{prefect_api(url.rstrip('/'))}/health", workspace.name)
         from flows.engines.prefect import settle
 
         settle(workspace)
@@ -189,7 +190,7 @@ def kubeflow(workspace: Workspace) -> Iterator[Check]:
         return
 
     def there(host: str) -> str:
-        reach(host, workspace.name)
+        hear(f"{host}/apis/v2beta1/healthz", workspace.name)
         from flows.engines.kubeflow_cluster import Cluster
 
         limited(lambda: Cluster(settings, workspace.name).look(), f"Kubeflow at {host}")
@@ -227,7 +228,7 @@ def _files(url: str, profile: str) -> str:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint and url.startswith("s3://"):
         try:
-            reach(endpoint, profile)
+            hear(endpoint, profile)
         except TrilhaError as error:
             problem = f"{url}: {error.problem}"
             raise UnavailableError(problem, next_step="start it, or correct AWS_ENDPOINT_URL") from None

@@ -22,6 +22,7 @@ LIMIT = 3.0
 TALK = 10.0
 """Seconds for all that one look asks through a client of its own."""
 PORTS = {"http": 80, "https": 443, "grpc": 8001, "tcp": 2375, "postgres": 5432, "postgresql": 5432, "mysql": 3306}
+BETWEEN = "look at its log, and at the network between"
 PROXIED = {"http": "http", "https": "https", "grpc": "https"}
 """Scheme -> whose proxy its clients use."""
 
@@ -46,9 +47,7 @@ def limited(ask: Callable[[], T], what: str, seconds: float = TALK) -> T:
     except TimeoutError:
         if answer.done():  # its own
             raise
-        raise UnavailableError(
-            f"{what} does not answer within {seconds:g} s", next_step="look at its log, and at the network between"
-        ) from None
+        raise UnavailableError(f"{what} does not answer within {seconds:g} s", next_step=BETWEEN) from None
 
 
 def reach(url: str, profile: str) -> None:
@@ -102,7 +101,18 @@ def get(url: str, profile: str, method: str = "GET", **options: Any) -> httpx.Re
     try:
         return httpx.request(method, url, timeout=LIMIT, **options)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnavailableError(f"{shown(url)}: {str(error) or type(error).__name__}", next_step="see its log") from None
+        raise UnavailableError(f"{shown(url)}: {str(error) or type(error).__name__}", next_step=BETWEEN) from None
+
+
+def hear(url: str, profile: str) -> None:
+    """Return once anybody answers at `url` in HTTP, whatever: where nobody does, no client has to be imported.
+
+    Whether a certificate is good is left to the client, which is told of others'; nothing of ours is sent here.
+
+    Raises:
+        ConfigError, UnavailableError: as `get`.
+    """
+    get(url, profile, verify=False)
 
 
 def shown(url: str) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -94,13 +96,23 @@ def watch_heartbeats(client: SyncPrefectClient) -> None:
 
 def _mark(process: psutil.Process) -> str:
     """A process of this machine, told apart from a later one that gets its PID."""
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+    return f"{_here()}:{process.pid}:{process.create_time():.0f}"
+
+
+def _here() -> str:
+    """Where a PID means something: this machine, or the container of it that this process is in.
+
+    A container that shares the machine's network has its name as well, and PIDs of its own.
+    """
+    with suppress(OSError):
+        return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    return socket.gethostname()
 
 
 def _is_gone(mark: str) -> bool:
     host, _, rest = mark.partition(":")
     pid = rest.partition(":")[0]
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != _here() or not pid.isdigit():
         return False
     try:
         process = psutil.Process(int(pid))

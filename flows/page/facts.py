@@ -20,7 +20,8 @@ from components.project import ProjectFile
 from components.records import Artifact, FileStamp, Release, parts
 from components.releases import newest, release_number
 from components.runs import Header, NodeState, RunLog
-from flows.trail import Link, of_release, sources
+from components.tables import sources_of
+from flows.trail import Link, of_release
 
 if TYPE_CHECKING:
     from components.workspace import Workspace
@@ -75,7 +76,7 @@ def gather(workspace: Workspace, release: Release, folder: Path) -> Facts:
         run=header,
         steps=tuple(state.model_copy(update={"output": None}) for state in states),
         files=dict(_files(workspace, release, folder)),
-        sources=(_unless_gone(lambda: sources(store, revision)) if revision else None) or {},
+        sources=(_unless_gone(lambda: sources_of(store, revision.id, release.project)) if revision else None) or {},
         message=revision.message if revision else "",
         trail=tuple(_trail(workspace, release)),
         services=services,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -68,7 +71,7 @@ def test_tables_are_committed_to_a_branch_and_main_is_as_it_was(workspace: Works
 
 
 def test_the_commit_says_where_it_comes_from(workspace: Workspace) -> None:
-    """The files with their stamps, the rows, and what the tables are."""
+    """The files with their stamps and digests, the rows, and what the tables are."""
     made = run()
     metadata = workspace.store.resolve(made.id).metadata
     assert metadata["project"] == "shop"
@@ -76,9 +79,37 @@ def test_the_commit_says_where_it_comes_from(workspace: Workspace) -> None:
     sources = json.loads(metadata["sources"])
     assert [file["url"] for file in sources["sales"]] == ["data/sales-1.csv", "data/sales-2.csv"]
     assert all(file["stamp"] and file["size"] for file in sources["sales"])
+    assert [file["sha256"] for file in sources["sales"]] == [
+        hashlib.sha256(Path(file["url"]).read_bytes()).hexdigest() for file in sources["sales"]
+    ]
     described = contents(workspace.store, made.id, "shop")
     assert described is not None
     assert described.tables["sales"].columns == {"month": "BIGINT", "n": "BIGINT"}
+
+
+def test_the_bytes_of_what_is_packed_or_remote_are_known(workspace: Workspace, data: Path) -> None:
+    """The digest is of the file as it came: of the archive, and of what a remote file system handed out."""
+    archive = gzip.compress((data / "shops.jsonl").read_bytes())
+    with fsspec.open("memory://bucket/shops.jsonl.gz", "wb") as file:
+        file.write(archive)
+    (data / "more.jsonl.gz").write_bytes(archive)
+    sources = {"near": Table(path="data/more.jsonl.gz"), "far": Table(path="memory://bucket/*.gz")}
+    recorded = json.loads(workspace.store.resolve(run(sources=sources).id).metadata["sources"])
+    assert {recorded[name][0]["sha256"] for name in sources} == {hashlib.sha256(archive).hexdigest()}
+
+
+def test_bytes_that_changed_unseen_have_another_digest(workspace: Workspace, data: Path) -> None:
+    """Looking cannot tell, size and time being kept; what was read can."""
+    path = data / "shops.jsonl"
+    seen, before = observe(SOURCES), path.stat().st_mtime_ns
+    digests = []
+    for key, content in (("1", '{"shop": "a"}\n'), ("2", '{"shop": "b"}\n')):
+        path.write_text(content)
+        os.utime(path, ns=(before, before))
+        assert observe(SOURCES) == seen
+        metadata = workspace.store.resolve(run(key).id).metadata
+        digests.append(json.loads(metadata["sources"])["shops"][0]["sha256"])
+    assert digests[0] != digests[1]
 
 
 def test_done_again_after_a_crash_it_is_the_same_commit(workspace: Workspace) -> None:

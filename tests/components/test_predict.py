@@ -73,11 +73,14 @@ def test_key_and_target_are_left_out(release: Release) -> None:
         ({"wnid": 1.0}, r"row 2: unknown column 'wnid' \(did you mean 'wind'\?\); accepted: carrier, origin"),
         ({"zzz": 1.0}, r"row 2: unknown column 'zzz'; accepted"),
         ({"carrier": 7}, r"row 2: 'carrier' is 7; accepted: text, or null"),
-        ({"wind": "3"}, r"row 2: 'wind' is '3'; accepted: a number, or null"),
-        ({"wind": True}, r"row 2: 'wind' is True; accepted: a number"),
-        ({"wind": math.inf}, r"row 2: 'wind' is inf; accepted: a number"),
+        ({"wind": "3"}, r"row 2: 'wind' is \"3\"; accepted: a number, or null"),
+        ({"wind": True}, r"row 2: 'wind' is true; accepted: a number"),
+        ({"wind": math.inf}, r"row 2: 'wind' is Infinity; accepted: a number"),
         ({"hour": 7.5}, r"row 2: 'hour' is 7.5; accepted: a whole number"),
-        ({"hour": 10**400}, r"row 2: 'hour' is 1000"),
+        ({"hour": 10**400}, r"row 2: 'hour' is 10{59}; accepted: a whole number from -2\^63 to 2\^63 - 1, or null"),
+        ({"hour": 2**63}, r"row 2: 'hour' is 9223372036854775808; accepted: a whole number from -2\^63 to 2\^63 - 1"),
+        ({"wind": 10**400}, r"row 2: 'wind' is 10{59}; accepted: a number, or null"),
+        ({"carrier": "\ud800"}, r"row 2: 'carrier' is \"\\ud800\"; accepted: text, or null"),
         ({"wind": [1.0]}, r"row 2: 'wind' is \[1.0\]; accepted: a number"),
     ],
 )
@@ -90,14 +93,20 @@ def test_what_does_not_fit(release: Release, change: dict[str, object], message:
 def test_missing_column(release: Release) -> None:
     """A column that a row lacks is named, and what to give for it."""
     row = {name: value for name, value in ROW.items() if name != "hour"}
-    with pytest.raises(ConfigError, match=r"row 1: column 'hour' is missing; .*\"hour\": a whole number, or null"):
+    with pytest.raises(
+        ConfigError, match=r"row 1: column 'hour' is missing; .*\"hour\": a whole number from .*, or null"
+    ):
         tensors_of([row], release)
 
 
 def test_numbers_may_be_written_either_way(release: Release) -> None:
     """A whole number without a point is a number, and one with a point and nothing behind it is whole."""
-    tensors = tensors_of([{**ROW, "distance": 3, "hour": 5.0}], release)
-    assert (tensors["distance"].item(), tensors["hour"].item()) == (3.0, 5.0)
+    tensors = tensors_of([{**ROW, "distance": 3, "hour": 5.0, "wind": 10**20}], release)
+    assert (tensors["distance"].item(), tensors["hour"].item(), tensors["wind"].item()) == (
+        3.0,
+        5.0,
+        pytest.approx(1e20),
+    )
 
 
 def test_rows_and_tables_make_the_same_tensors(release: Release, fitted: Fitted) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -109,16 +110,31 @@ def test_numbers_are_widened(workspace: Workspace, column: str, kind: str) -> No
     ("sql", "words"),
     [
         ("select id, late, disttance from parcels", ["features.sql", '"disttance" not found', "parcels"]),
-        ("select id, late, distance from parcel", ["features.sql", "Table with name parcel does not exist", "parcels"]),
-        ("selct id from parcels", ["features.sql", "Invalid expression", "Line 1, Col: 13"]),
+        ("select id, late, distance from parcel", ["features.sql:1", "no table 'parcel' (did you mean 'parcels'?)"]),
+        ("selct id from parcels", ["features.sql:1", "Invalid expression", "Line 1, Col: 13"]),
         ("select 1; select 2", ["features.sql", "not exactly one statement"]),
         ("-- nothing", ["features.sql", "not exactly one statement"]),
     ],
 )
 def test_refused_query(workspace: Workspace, sql: str, words: list[str]) -> None:
-    """A query that the engine refuses is an error of features.sql, in the engine's own words, with the tables there are."""
+    """A query that is refused is an error of the project's features.sql, with the tables that there are."""
     error = refusal(workspace, sql, ConfigError)
+    assert error.startswith("config/projects/small/features.sql")
     assert all(word in error for word in words), error
+
+
+HOWS = ["read_csv('{0}')", "read_text('{0}')", "glob('{0}')", "query('from x')", "'{0}'"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_file_beside_the_commit(workspace: Workspace, tmp_path: Path, how: str) -> None:
+    """It is in no key and no trail, so a query cannot read it; the error says where it belongs."""
+    (tmp_path / "other.csv").write_text("id,distance\n1,2\n")
+    there = how.format(tmp_path / "other.csv")
+    error = refusal(workspace, f"select id, late,\n city from parcels\nsemi join {there} using (id)", ConfigError)
+    assert error.startswith("config/projects/small/features.sql:3: ")
+    assert "accepted: parcels" in error
+    assert "add it under `sources` in project.yaml" in error
 
 
 @pytest.mark.parametrize(
@@ -159,17 +175,23 @@ def test_refused_rows(workspace: Workspace, sql: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "kind", "word"),
-    [("sent", GateError, "is missing in 100 rows"), ("moment", ConfigError, "ISO 8601"), ("city", ConfigError, "sent")],
+    ("sent", "kind", "word"),
+    [("cast(null as date)", GateError, "is missing in 100 rows"), ("city", ConfigError, "ISO 8601")],
 )
-def test_refused_time(workspace: Workspace, column: str, kind: type[TrilhaError], word: str) -> None:
-    """A split by time needs a time in every row, and dates that are dates."""
-    split = TimeSplit(
-        by="time", column="sent", valid_from="soon" if column == "moment" else "2024-02-01", test_from="2025-01-01"
-    )
-    sent = {"sent": "cast(null as date)", "moment": "sent", "city": "city"}[column]
+def test_refused_time(workspace: Workspace, sent: str, kind: type[TrilhaError], word: str) -> None:
+    """A split by time needs a time in every row."""
+    split = TimeSplit(by="time", column="sent", valid_from="2024-02-01", test_from="2025-01-01")
     error = refusal(workspace, f"select id, late, distance, {sent} as sent from parcels", kind, split)
     assert word in error
+
+
+def test_slices_that_are_not_there(workspace: Workspace) -> None:
+    """Said before anything is learned, with the nearest name."""
+    features = Features(sql="select * from parcels", row="id", target="late", exclude=("sent",), slices=("ctiy",))
+    with pytest.raises(
+        ConfigError, match=r"'ctiy' \(`evaluate.slices 'ctiy'` in .*\) \(did you mean 'city'\?\); accept"
+    ):
+        prepare_as(workspace, commit_tables(workspace, {"parcels": [parcels(100)]}), features=features)
 
 
 def test_empty_side(workspace: Workspace) -> None:

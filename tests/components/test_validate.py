@@ -105,17 +105,17 @@ def test_the_page_needs_no_network(repository: Path, workspace: Workspace) -> No
         (
             GOOD.replace("\n50,", "\n49,"),
             expect("column_values_to_be_unique", column="id"),
-            "column 'id': expect_column_values_to_be_unique: 2 of 100 rows: 49; first: row 49 of shop/sales/data.parquet",
+            "column 'id': expect_column_values_to_be_unique: 2 of 100 rows: 49; first: row 49 of sales.csv",
         ),
         (
             HEADER + "".join(f"{number},a,{'nan' if number > 10 else number}\n" for number in range(1, 101)),
             expect("column_values_to_not_be_null", column="amount", mostly=0.95),
-            "column 'amount': expect_column_values_to_not_be_null (mostly 0.95): 90 of 100 rows; first: row 11 of",
+            "column 'amount': expect_column_values_to_not_be_null (mostly 0.95): 90 of 100 rows; first: row 11 of sales.csv",
         ),
         (
             GOOD + "101,z,1.5\n",
             expect("column_values_to_be_in_set", column="shop", value_set=["a", "b"]),
-            'expect_column_values_to_be_in_set (value_set ["a", "b"]): 1 of 101 rows: z; first: row 101 of',
+            'expect_column_values_to_be_in_set (value_set ["a", "b"]): 1 of 101 rows: z; first: row 101 of sales.csv',
         ),
         (
             GOOD,
@@ -156,7 +156,9 @@ def test_offending_rows_are_kept_with_their_reasons(repository: Path, workspace:
     )
     rows = pq.read_table(files_of(error)["offending.parquet"]).to_pylist()
     negative, *twice = rows
-    assert negative["file"] == "shop/sales/shop-b.parquet"
+    assert (negative["file"], negative["source"]) == ("shop/sales/shop-b.parquet", "sales.csv")
+    assert negative["source_row"] is None  # which row it was there, a partition does not keep
+    assert f"first: row {twice[0]['row']} of {twice[0]['file']}, read from sales.csv" in error.problem
     assert (negative["table"], negative["row"], negative["column"]) == ("sales", 4, "amount")
     assert (negative["expectation"], negative["severity"]) == ("expect_column_values_to_be_between", "warning")
     assert json.loads(negative["values"]) == {"id": 7, "shop": "b", "amount": -0.7}
@@ -165,6 +167,15 @@ def test_offending_rows_are_kept_with_their_reasons(repository: Path, workspace:
     ] * 2
     where = pq.read_table(workspace.store.local("ingest/shop/" + error_branch(error), twice[0]["file"])).to_pylist()
     assert where[twice[0]["row"] - 1]["id"] == 49
+
+
+def test_an_offending_row_is_named_where_it_came_from(repository: Path, workspace: Workspace) -> None:
+    """One file that became one file: the row has its number in it."""
+    flaw = expect("column_values_to_be_between", "warning", column="id", max_value=98)
+    done = validated(ingested(repository, GOOD), flaw)
+    assert done.offending is not None
+    rows = pq.read_table(workspace.artifacts.local(done.offending)).to_pylist()
+    assert [(row["source"], row["source_row"]) for row in rows] == [("sales.csv", 99), ("sales.csv", 100)]
 
 
 def error_branch(error: GateError) -> str:
@@ -193,30 +204,72 @@ def test_counts_are_exact_where_rows_are_capped(repository: Path, workspace: Wor
     assert pq.read_table(workspace.artifacts.local(done.offending)).num_rows == 1000
 
 
+MISTAKEN = """\
+tables:
+  sales:
+    - {{type: expect_column_values_to_be_unique, kwargs: {{column: id}}}}
+    - type: {kind}
+      kwargs:
+        {kwargs}
+"""
+
+
 @pytest.mark.parametrize(
-    ("expectation", "says"),
+    ("kind", "kwargs", "says"),
     [
         (
-            expect("column_values_to_be_betwen", column="id"),
-            r"tables.sales\[0\]: no expectation .* \(did you mean 'expect_column_values_to_be_between'\?\)",
+            "expect_column_values_to_be_betwen",
+            "column: id",
+            ":4: tables.sales[1]: no expectation 'expect_column_values_to_be_betwen' (did you mean 'expect_column_values_",
         ),
         (
-            expect("column_values_to_be_between", colum="id", min_value=0),
-            r"tables.sales\[0\]: expect_column_values_to_be_between: column: field required; colum: extra fields",
+            "expect_column_values_to_be_between",
+            "min_value: 0\n        colum: id",
+            ":7: tables.sales[1]: expect_column_values_to_be_between: no argument 'colum' (did you mean 'column'?); accepted: column, mos",
         ),
         (
-            expect("column_values_to_be_in_set", column="id", value_set=[1], mostly=95),
-            r"tables.sales\[0\]: expect_column_values_to_be_in_set: mostly: ensure this value is less than",
+            "expect_column_values_to_be_in_set",
+            "column: id",
+            ":5: tables.sales[1]: expect_column_values_to_be_in_set: argument 'value_set' is missing; accepted: column, ",
+        ),
+        (
+            "expect_column_values_to_be_in_set",
+            "{column: id, value_set: [1],\n        mostly: 95}",
+            ":7: tables.sales[1]: expect_column_values_to_be_in_set: mostly is 95; accepted: a number of 1 or less; next",
+        ),
+        (
+            "expect_column_values_to_be_between",
+            "{column: id, min_value: low}",
+            ":6: tables.sales[1]: expect_column_values_to_be_between: min_value is low; accepted: a number or a date; next",
+        ),
+        (
+            "expect_column_values_to_be_between",
+            "column: id",
+            ":5: tables.sales[1]: expect_column_values_to_be_between: min_value and max_value cannot both be None; acc",
         ),
     ],
 )
 def test_an_expectation_that_does_not_exist(
-    repository: Path, workspace: Workspace, expectation: dict[str, Any], says: str
+    repository: Path, workspace: Workspace, kind: str, kwargs: str, says: str
 ) -> None:
-    """Place, the nearest name, and what is accepted."""
-    with pytest.raises(ConfigError, match=says) as caught:
-        validated(ingested(repository, GOOD), expectation)
-    assert caught.value.accepted
+    """File, line, place, the nearest name, and what is accepted."""
+    path = repository / "config" / "projects" / "shop" / "expectations.yaml"
+    path.parent.mkdir()
+    path.write_text(MISTAKEN.format(kind=kind, kwargs=kwargs))
+    commit = ingested(repository, GOOD)
+    with running_as("1" * 64), pytest.raises(ConfigError) as caught:
+        validate("shop", "test", commit, load(path, ExpectationsFile).tables)
+    assert f"{path}{says}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_expectation_of_another_machine(repository: Path, workspace: Workspace) -> None:
+    """Where the file is not here, its place in the list is enough to find it."""
+    says = (
+        r"shop/expectations.yaml: tables.sales\[0\]: no expectation 'expect_column_to_exit' \(did you mean 'expect_col"
+    )
+    with pytest.raises(ConfigError, match=says):
+        validated(ingested(repository, GOOD), expect("column_to_exit", column="id"))
 
 
 def test_expectations_on_a_table_that_is_not_there(repository: Path, workspace: Workspace) -> None:
@@ -260,6 +313,20 @@ def test_a_column_of_another_type(repository: Path, workspace: Workspace) -> Non
     )
     done = validated(ingested(repository, text, columns={"id": "VARCHAR"}))
     assert all(result.success for result in done.results)
+
+
+@pytest.mark.usefixtures("on_main")
+def test_the_values_that_made_a_column_another_type(repository: Path, workspace: Workspace) -> None:
+    """Text in a column of numbers: how many, the first, its row in the source, and all of them in a file."""
+    error = refused(ingested(repository, GOOD.replace("\n40,a,4.0\n", "\n40,a,warm\n").replace(",6.0\n", ",n/a\n")))
+    says = "DOUBLE on main, VARCHAR here: 2 values not DOUBLE, such as 'warm'; first: row 40 of sales.csv"
+    assert says in error.problem
+    rows = pq.read_table(files_of(error)["offending.parquet"]).to_pylist()
+    assert [(row["source_row"], row["column"], row["expectation"]) for row in rows] == [
+        (40, "amount", "schema_unchanged"),
+        (60, "amount", "schema_unchanged"),
+    ]
+    assert json.loads(rows[0]["values"]) == {"id": 40, "shop": "a", "amount": "warm"}
 
 
 @pytest.mark.usefixtures("on_main")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import DagError
+from components.errors import ConfigError, DagError
 from components.project import Policy
 from components.records import Record
 from flows.dag import Do, Ref, fold, trace, until
@@ -108,12 +108,14 @@ def test_a_policy_goes_by_node_then_by_step_and_must_name_one() -> None:
     """The node's own name wins; a policy for nothing is a mistake."""
     dag = trace(small, policies={"one": Policy(retries=1), "one-1": Policy(retries=2)})
     assert [dag[name].policy.retries for name in ("one-0", "one-1", "total")] == [1, 2, 0]
-    with pytest.raises(DagError, match="policy for 'on'.*accepted: one, one-0"):
+    with pytest.raises(
+        ConfigError, match=r"policy for 'on'.* \(did you mean 'one'\?\); accepted: one, one-0.*project.yaml"
+    ):
         trace(small, policies={"on": Policy()})
 
 
 def test_until_keeps_what_a_node_needs() -> None:
     """A part of a DAG ends with the node asked for."""
     assert [node.name for node in until(trace(small), "one-1").nodes] == ["one-1"]
-    with pytest.raises(DagError, match="no step 'two'"):
-        until(trace(small), "two")
+    with pytest.raises(ConfigError, match=r"no step 'toatl' in small \(did you mean 'total'\?\); accepted: one-0, "):
+        until(trace(small), "toatl")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.artifacts import sha256
 from components.errors import NotFoundError
 from components.runs import RunLog
 from components.workspace import Workspace, open_workspace
@@ -45,8 +46,17 @@ def test_the_commits_data_is_published(small: Path) -> None:
     assert {entry.sha256 for entry in workspace.store.ls("main", "small")} == {
         entry.sha256 for entry in workspace.store.ls(theirs, "small")
     }
-    sources = [link.name for link in trail(workspace, "last") if link.what == "source"]
-    assert sources == [f"commit:{theirs}/small/parcels/data.parquet"]
+    (source,) = (link for link in trail(workspace, "last") if link.what == "source")
+    assert source.name == f"commit:{theirs}/small/parcels/data.parquet"
+    assert source.lines[-1] == f"SHA-256 {workspace.store.ls(theirs, 'small')[0].sha256}"
+
+
+def test_the_trail_ends_at_the_bytes(small: Path) -> None:
+    """Its last link has the digest of the file that the tables were read from."""
+    execute(lifecycle_of("small", "test", "publish"), project="small", profile="test")
+    (source,) = (link for link in trail(open_workspace("test"), "last") if link.what == "source")
+    assert source.name == "data/parcels.csv"
+    assert source.lines[-1] == f"SHA-256 {sha256(small / 'data' / 'parcels.csv')}"
 
 
 def test_no_such_commit(small: Path) -> None:

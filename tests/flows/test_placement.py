@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import DagError
+from components.errors import ConfigError
 from components.profile import GitStore, Kubeflow, Profile
 from components.project import Policy
 from components.runs import NodeState
@@ -43,7 +43,7 @@ def test_by_step_and_by_node() -> None:
 
 def test_a_step_that_there_is_not() -> None:
     """A placement that names no step is refused with those that there are."""
-    with pytest.raises(DagError, match="placement for 'tow': no such step in pair.*one, one-a, one-b, two"):
+    with pytest.raises(ConfigError, match="placement for 'tow': no such step in pair.*one, one-a, one-b, two"):
         dag_of({"tow": "gpu"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from components.project import Policy
 from components.records import Artifact, Record, Skipped
 from components.runs import NodeState, Run, RunLog, new_header
 from components.workspace import Workspace, open_workspace
-from flows.dag import Dag, Do, trace
+from flows.dag import Dag, Do, trace, until
 from flows.engines import local
 from flows.plan import plan, why
 
@@ -44,6 +45,10 @@ def judge(text: Text) -> Verdict:
     return Verdict(passed=len(text.text) < 10)
 
 
+def measure(text: Text, letters: int) -> Verdict:
+    return Verdict(passed=len(text.text) < letters)
+
+
 def join(texts: list[Text]) -> Text:
     return Text(text=" ".join(text.text for text in texts))
 
@@ -71,6 +76,12 @@ def source(workspace: Workspace, tmp_path: Path) -> Path:
     path = tmp_path / "source.txt"
     path.write_text("hello")
     return path
+
+
+def artifact_of(record: Record) -> Artifact:
+    assert isinstance(record, Text)
+    assert record.file
+    return record.file
 
 
 def statuses(workspace: Workspace, name: str) -> dict[str, str]:
@@ -106,30 +117,81 @@ def test_plan_says_what_would_run_and_why_and_changes_nothing(workspace: Workspa
     assert actions(dag_of(source))["shout-0"] == ("run", "never done")
     assert actions(dag_of(source))["join"] == ("run", "after shout-0, shout-1, judge")
     assert not RunLog(workspace).ids()
-    _, records = run(workspace, dag_of(source))
+    first, records = run(workspace, dag_of(source))
     assert {action for action, _ in actions(dag_of(source)).values()} == {"look", "found"}
     assert actions(dag_of(source, marks="!."))["shout-1"] == ("run", "input 'mark' changed")
-    made = records["shout-0"]
-    assert isinstance(made, Text)
-    assert made.file
-    workspace.artifacts.local(made.file).unlink()
-    assert actions(dag_of(source))["shout-0"] == ("run", "what it made is gone or was replaced")
+    path = artifact_of(records["shout-0"])
+    workspace.artifacts.local(path).unlink()
+    action, reason = actions(dag_of(source))["shout-0"]
+    assert action == "run"
+    assert re.fullmatch(rf"done on \S+ by run {first}, but {path.path} is gone or was replaced", reason)
+    source.write_text("bye")
+    assert actions(dag_of(source))["shout-0"] == ("run", "input 'text' changed (from look)")
+
+
+def test_plan_foresees_what_a_run_does_after_a_loss(workspace: Workspace, source: Path) -> None:
+    """A step that lost its file makes the same again, so what follows is found: a run does no more than the plan says."""
+    _, records = run(workspace, dag_of(source))
+    partial, _ = run(workspace, until(dag_of(source), "look"))
+    workspace.artifacts.local(artifact_of(records["shout-1"])).unlink()
+    planned = {row.name: row for row in plan(dag_of(source), workspace, "small")}
+    again, same = run(workspace, dag_of(source))
+    assert same == records
+    meant = {"run": "done", "look": "done", "found": "found"}
+    assert {name: meant[row.action] for name, row in planned.items()} == statuses(workspace, again)
+    assert planned["join"].why.endswith(", if shout-1 makes the same again")
+    assert planned["shout-0"].why.split()[-1] not in {partial, again}  # by the run that did it, not by the newest one
+
+
+def test_plan_looks_beyond_the_newest_run(workspace: Workspace, source: Path) -> None:
+    """What the newest run did not come to is compared with the last run that did."""
+    run(workspace, dag_of(source))
+    run(workspace, until(dag_of(source), "look"))
+    planned = {row.name: row.why for row in plan(dag_of(source, marks="!."), workspace, "small")}
+    assert planned["shout-1"] == "input 'mark' changed"
 
 
 def test_why_names_the_part_of_the_key_that_changed(workspace: Workspace, source: Path) -> None:
-    """First time, found, changed input and where it came from, skipped."""
+    """First time, found, changed input and where it came from, skipped, lost, and what looks outside."""
 
     def explain(name: str, node: str) -> str:
         return "\n".join(why(workspace, dag_of(source), RunLog(workspace).header(name), node))
 
     first, _ = run(workspace, dag_of(source))
     assert explain(first, "shout-0") == "shout-0 was done for the first time"
-    second, _ = run(workspace, dag_of(source))
+    second, records = run(workspace, dag_of(source))
     assert "nothing in its key changed" in explain(second, "shout-0")
+    assert explain(second, "look") == "look was done because it looks at the outside world every time"
+    workspace.artifacts.local(artifact_of(records["shout-1"])).unlink()
+    second, _ = run(workspace, dag_of(source))
+    assert explain(second, "shout-1").endswith("a file or commit that it had made was gone or replaced")
     source.write_text("a long text, too long")
     third, _ = run(workspace, dag_of(source))
     assert "input 'text' changed (from look)" in explain(third, "shout-0")
     assert explain(third, "join") == "join was skipped: verdict did not pass"
+
+
+def test_a_gate_that_passes_now(workspace: Workspace, source: Path) -> None:
+    """Neither plan nor why calls a step lost that was skipped, and has the same inputs now."""
+
+    def gated(letters: int) -> Dag:
+        def dag(do: Do) -> Text:
+            seen = do(look, str(source))
+            with do.when(do(measure, seen, letters)):
+                return do(join, [seen])
+
+        return trace(dag, policies={"look": Policy(cache=False)})
+
+    first, _ = run(workspace, gated(3))
+    planned = {row.name: row.why for row in plan(gated(9), workspace, "small")}
+    assert planned["measure"] == "input 'letters' changed"
+    assert planned["join"] == "after measure"
+    run(workspace, until(gated(9), "measure"))
+    planned = {row.name: row.why for row in plan(gated(9), workspace, "small")}
+    assert planned["join"] == f"it was skipped in run {first}"
+    second, _ = run(workspace, gated(9))
+    said = why(workspace, gated(9), RunLog(workspace).header(second), "join")
+    assert said == [f"join was done because run {first} had skipped it: verdict did not pass"]
 
 
 def fail_twice(name: str) -> Text:

@@ -22,6 +22,8 @@ from components.staging import LocalFile
 Convert = Callable[..., Converted]
 ROWS = "".join(f"{index},x{index},{index / 2}\n" for index in range(30_000))
 """More than DuckDB looks at before it decides on types."""
+FEW = "".join(f"{index},x{index},{index / 2}\n" for index in range(300))
+"""Less than that."""
 
 
 @pytest.fixture
@@ -184,12 +186,15 @@ def test_the_same_input_gives_the_same_bytes(
         ("a,b,c\n" + ROWS + "oops,x,1\n", "data/x.csv, line 30002, column 'a': 'oops' is not BIGINT"),
         ("a,b,c\n" + ROWS + "1,x\n", "data/x.csv, line 30002: 2 values, where the header has 3 names"),
         ("a,b,c\n" + ROWS + "1,x,2,3\n", "data/x.csv, line 30002: 4 values, where the header has 3 names"),
+        ("a,b,c\n" + FEW + '1,"x,y",2,3,4,5\n' + FEW, "data/x.csv, line 302: 6 values, where the header has 3 names"),
+        ("a;b;c\n" + FEW.replace(",", ";") + "1;x\n" + FEW.replace(",", ";"), "data/x.csv, line 302: 2 values, where"),
+        ("a,b,c\n" + FEW + '1,"x,2\n' + FEW, "data/x.csv, line 302: a quote that is never closed"),
         ("a,b,c\n" + ROWS + '1,"x,2\n', "data/x.csv, line 30002: a quote that is never closed"),
         (("a,b,c\n" + ROWS + "1,São,2\n").encode("latin-1"), "data/x.csv, line 30002: not UTF-8"),
         (("a,b,c\n" + ROWS).encode("utf-16"), "data/x.csv, line 1: not UTF-8"),
         ("a,b,c\n", "no rows in data/x.csv"),
         ("a,b,A\n1,2,3\n", "data/x.csv, line 1: column 'A' is there twice"),
-        ('a,b\n1,"never closed\n2,x\n3,y\n', "data/x.csv: the rows do not fit the header 'a,b'"),
+        ('a,b\n1,"never closed\n2,x\n3,y\n', "data/x.csv, line 2: a quote that is never closed"),
         (bytes(range(256)) * 1000, "data/x.csv cannot be read as csv"),
         (b"a,b\n1," + b"x" * 5_000_000 + b"\n", "data/x.csv, line 1: Maximum line size"),
     ],

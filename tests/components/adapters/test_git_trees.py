@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.adapters.git_trees import Id, differences, edited, merged
+from components.adapters.git_trees import Id, at, differences, edited, merged
 from components.errors import ConflictError
 
 PART = st.sampled_from(["a", "b", "a.b", "a-b"])
@@ -40,6 +40,20 @@ def make(repo: pygit2.Repository, tree: dict[str, str]) -> Id:
 def read(repo: pygit2.Repository, tree: Id) -> dict[str, str]:
     found = differences(repo, None, tree)
     return {path: repo.read(pygit2.Oid(raw=blob))[1].decode() for path, _, blob in found if blob}
+
+
+@tree_test
+@given(tree=TREES.filter(lambda tree: tree and not clash(tree)), path=PATHS)
+def test_at(repo: pygit2.Repository, tree: dict[str, str], path: str) -> None:
+    """A path is an object, a folder of some, or nothing, also below an object."""
+    found = at(repo[pygit2.Oid(raw=make(repo, tree) or b"")].peel(pygit2.Tree), path)
+    if path in tree:
+        assert isinstance(found, pygit2.Blob)
+        assert found.data.decode() == tree[path]
+    elif any(other.startswith(f"{path}/") for other in tree):
+        assert isinstance(found, pygit2.Tree)
+    else:
+        assert found is None
 
 
 @tree_test

@@ -77,6 +77,15 @@ def test_ls(data: Data) -> None:
     assert [entry["path"] for entry in json.loads(data("ls", data.first, "flights", "--json"))] == ["flights/1.csv"]
 
 
+def test_ls_of_a_folder_that_is_not_there(data: Data) -> None:
+    """Named, with those that there are; an empty table would say that it is empty."""
+    message = (
+        r"nothing in 'main' is below 'flihgts' \(did you mean 'flights'\?\); accepted: flights, planes.csv; next: "
+    )
+    with pytest.raises(NotFoundError, match=message):
+        data("ls", "main", "flihgts")
+
+
 def test_get(data: Data, tmp_path: Path) -> None:
     """Where the object lies, or a copy that is one's own."""
     assert Path(data("get", data.first, "flights/1.csv").strip()).read_text() == "a\n1\n"
@@ -98,10 +107,12 @@ def test_tag(data: Data) -> None:
 
 
 def test_revert(data: Data) -> None:
-    """A commit is undone by a new one; made again, it can be undone again."""
-    said = data("revert", "main")
+    """A commit is undone by a new one; made again, it can be undone again. How long that holds is said."""
+    said, hint = data("revert", "main").splitlines()
     assert said.startswith("main is at ")
-    assert said.endswith(f", without what {data.second[:12]} changed (Ingest more)\n")
+    assert said.endswith(f", without what {data.second[:12]} changed (Ingest more)")
+    assert "the next run publishes what the sources hold" in hint
+    assert "trilha run PROJECT --commit main" in hint
     assert data.store.tree("main") == data.store.tree(data.first)
     again = data.commit({"flights/1.csv": "a\n9\n", "flights/2.csv": "a\n3\n"}, "Ingest more again", {})
     data("revert", again)
@@ -112,7 +123,7 @@ def test_revert(data: Data) -> None:
 def test_revert_on_a_branch(data: Data) -> None:
     """`--branch` says where."""
     data.store.branch("side", "main")
-    data("revert", data.second, "--branch", "side")
+    assert "the next run" not in data("revert", data.second, "--branch", "side")  # a run publishes to `main`
     assert data.store.tree("side") == data.store.tree(data.first)
     assert data.store.resolve("main").id == data.second
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.bundle import bundle_of
+from components.records import Artifact
 from components.workspace import Workspace, open_workspace
 from flows.services import down
 from tests.conftest import write_parcels
@@ -71,30 +76,108 @@ def test_a_users_day(served: Workspace) -> None:
     assert "nothing is named 'nowhere'" in trilha("trail", "nowhere", code=3)
 
 
-def test_a_better_model_is_released_and_rolled_back(served: Workspace) -> None:
-    """More data: a second release. Back: a third one, with the first one's contents, and the server follows."""
+def serving(workspace: Workspace) -> tuple[str | None, str | None]:
+    """The version that the registry's alias names, and the bundle that the project's own name answers with."""
+    now = Workspace(workspace.name, workspace.profile)  # a Triton that was started again is somewhere else
+    (bundle,) = {bundle_of("small", part) for part in now.server.parts("small")}
+    return now.tracker.pointed(name="small", alias="champion"), bundle
+
+
+def of(release: dict[str, Any]) -> tuple[str, str]:
+    """What `serving` yields where the release serves."""
+    return release["version"]["version"], release["bundle"]["model"]
+
+
+def killed_rollback(to: int) -> None:
+    """`trilha rollback`, by `kill -9` between its manifest and what derives from it."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(to)], capture_output=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+KILLED = """
+import os, signal, sys
+import components.release
+from flows.cli import main
+
+components.release.reconcile = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv = ["trilha", "rollback", "small", "--to", sys.argv[1], "--profile", "test"]
+main()
+"""
+
+
+@pytest.fixture
+def two(served: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first release and, of more data, the second one, which serves."""
     write_parcels(Path("data/parcels.csv"), rows=6_000)
     trilha("run", "small")
-    newest, first = json.loads(trilha("releases", "small", "--json"))
-    assert (newest["number"], first["number"]) == (2, 1)
-    assert newest["bundle"]["digest"] != first["bundle"]["digest"]
-    assert "champion" in newest["decision"]["baselines"]
-    assert "trilha releases small" in trilha("rollback", "small", "--to", "2", code=3)
+    second, first = json.loads(trilha("releases", "small", "--json"))
+    assert (second["number"], first["number"]) == (2, 1)
+    return first, second
+
+
+def test_a_better_model_is_released_and_rolled_back(
+    served: Workspace, two: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    """More data: a second release. Back: a third one, with the first one's contents, and the server follows."""
+    first, second = two
+    assert second["bundle"]["digest"] != first["bundle"]["digest"]
+    assert "champion" in second["decision"]["baselines"]
+    assert serving(served) == of(second)
+    assert "small/2 serves as small-" in trilha("rollback", "small", "--to", "2")
 
     back = json.loads(trilha("rollback", "small", "--json"))
     assert (back["number"], back["restores"], back["bundle"]) == (3, 1, first["bundle"])
-    assert served.tracker.pointed(name="small", alias="champion") == first["version"]["version"]
+    assert serving(served) == of(first)
     assert first["bundle"]["model"] in trilha("predict", "small", "--row", ROW)
     again = json.loads(trilha("run", "small", "--json"))
     assert again["steps"] == {"done": 2, "found": 12}  # rolled back stays rolled back
     assert json.loads(trilha("show", "small", "--json"))["number"] == 3
 
 
+def test_what_is_newest_serves_in_the_end(served: Workspace, two: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """A rollback that was killed, files that went: a run or the same again makes it good, or says what does."""
+    first, second = two
+    killed_rollback(to=1)
+    assert json.loads(trilha("show", "small", "--json"))["restores"] == 1
+    assert serving(served) == of(second)
+    assert "small/3" in trilha("run", "small")
+    assert serving(served) == of(first)
+
+    killed_rollback(to=2)
+    assert serving(served) == of(first)
+    assert "small/4 serves what release 2 did" in trilha("rollback", "small")  # no second one that undoes it
+    assert serving(served) == of(second)
+
+    trilha("rollback", "small")
+    shutil.rmtree(served.artifacts.local(Artifact(**first["bundle"]["golden"])).parent)
+    down(served, ["triton"])
+    assert "small/5" in trilha("run", "small")
+    assert serving(served) == of(first)
+    assert first["bundle"]["model"] in trilha("predict", "small", "--row", ROW)
+
+    for lost in (first["bundle"]["golden"], first["candidate"]["trial"]["graphs"]["model"]):
+        served.artifacts.local(Artifact(**lost)).unlink()
+    error = trilha("run", "small", code=3)
+    assert "the run is done, but small/5 does not serve: bundle" in error
+    assert "rollback small --to NUMBER" in error
+    assert trilha("rollback", "small", "--to", "1", code=3).startswith("error: bundle")
+    assert "small/6 serves what release 2 did" in trilha("rollback", "small", "--to", "2")
+    assert second["bundle"]["model"] in trilha("predict", "small", "--row", ROW)
+
+
 def test_reconcile_finishes_what_was_left(served: Workspace) -> None:
     """Alias moved away, model unloaded: both come back from the manifest."""
-    model = json.loads(trilha("show", "small", "--json"))["bundle"]["model"]
+    release = json.loads(trilha("show", "small", "--json"))
+    model = release["bundle"]["model"]
+    other = served.tracker.register(
+        name="small", run_id=release["candidate"]["trial"]["run_id"], graphs={}, key="another", tags={}
+    )
+    served.tracker.point(name="small", alias="champion", version=other)
     served.server.unload(model)
-    trilha("reconcile", "small")
+    assert served.tracker.pointed(name="small", alias="champion") == other != release["version"]["version"]
+    assert model not in served.server.loaded()
+    assert f"small/1 serves as {model}" in trilha("reconcile", "small")
+    assert serving(served) == of(release)
     assert model in served.server.loaded()
     down(served, ["triton"])
     trilha("up", "triton")

@@ -61,7 +61,7 @@ def test_files_are_answered_alike(released: Path, fitted: Fitted) -> None:
         (["--row", "{" ], 2, "--row 1: not JSON"),
         (["--row", "[1]"], 2, "--row 1: list; accepted: an object"),
         (["--row", "{}"], 2, "row 1: column 'carrier' is missing"),
-        (["--file", "nothing.jsonl"], 3, "no file nothing.jsonl"),
+        (["--file", "nothing.jsonl"], 3, "nothing.jsonl: No such file"),
         (["--file", "config/profiles/test.yaml"], 2, ".yaml suffix; accepted: JSON lines"),
     ],
 )  # fmt: skip
@@ -72,8 +72,41 @@ def test_what_cannot_be_asked(released: Path, arguments: list[str], code: int, m
     assert message in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.parquet", b"PAR1 and no more", "rows.parquet: Parquet magic bytes not found"),
+        ("rows.parquet", b"", "rows.parquet: Parquet file size is 0 bytes"),
+        ("rows.jsonl", b'{"hour": 17}\n{"carrier": "S\xe3o"}\n', "rows.jsonl:2: not UTF-8 at byte 27"),
+        ("rows.jsonl", b'{"hour": 17}\n{"hour": }\n', "rows.jsonl:2: not JSON: Expecting value"),
+        ("rows.jsonl", b"[" * 100_000, "rows.jsonl:1: not JSON: maximum recursion depth"),
+        ("rows.jsonl", b"\n", "rows.jsonl: no rows; accepted: at least one row"),
+    ],
+)
+def test_files_that_hold_no_rows(repository: Path, name: str, content: bytes, message: str) -> None:
+    """A file that is broken, in another encoding or empty is named, before anything is asked."""
+    (repository / name).write_bytes(content)
+    done = trilha("--file", name, cwd=repository)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert f"error: {message}" in done.stderr
+    assert "; next: " in done.stderr
+
+
+def test_a_file_whose_reading_the_system_refuses(repository: Path) -> None:
+    """Said as the system says it, in one line."""
+    (repository / "rows.jsonl").symlink_to("/proc/self/mem")
+    done = trilha("--file", "rows.jsonl", cwd=repository)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "rows.jsonl: Input/output error; accepted: a file that you may read" in done.stderr
+
+
 def test_project_without_a_release(served: Workspace) -> None:
-    """A project that was never released says how to get there."""
+    """A project that was never released says how to get there; one that is none is told those that there are."""
+    done = trilha("--row", "{}", cwd=Path.cwd())
+    assert done.returncode == 3
+    assert "no project 'flights'; accepted: none yet; next: create " in done.stderr
+    (Path.cwd() / "config" / "projects" / "flights").mkdir()
     done = trilha("--row", "{}", cwd=Path.cwd())
     assert done.returncode == 3
     assert "project 'flights' has no release; next: trilha run flights" in done.stderr

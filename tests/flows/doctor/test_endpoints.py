@@ -121,7 +121,9 @@ def test_nobody_anywhere(repository: Path, secrets: list[str], there: str, monke
         assert address in check["found"] or "s3://bucket" in check["found"], check
         assert check["remedy"], check
         assert "\n" not in check["found"]
-    assert taken < (30 if there == "closed" else 60)  # a busy machine imports for long; each limit is 3 s or 10 s
+    assert taken < (
+        50 if there == "mute" else 30
+    )  # a busy machine takes long to import what asks; limits are 3 s and 10 s
 
 
 # --- state -----------------------------------------------------------------------------------------------------------

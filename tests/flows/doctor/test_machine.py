@@ -86,3 +86,11 @@ def test_exit_code(repository: Path) -> None:
     assert done.returncode == 1
     assert "MISSING  packages" in done.stdout
     assert "make setup" in done.stdout
+
+
+def test_quick_where_nothing_is_elsewhere(repository: Path) -> None:
+    """On a profile of one machine none of the clients is imported that take a second each."""
+    code = "import sys; from flows.doctor import examine; examine('test'); print(*sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert {"prefect", "mlflow", "kfp", "lakefs", "ibis", "httpx", "docker"}.isdisjoint(done.stdout.split())

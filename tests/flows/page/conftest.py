@@ -89,7 +89,7 @@ def committed(workspace: Workspace) -> Commit:
         files[f"{name}/part-0.parquet"] = path = workspace.home / f"{name}.parquet"
         path.write_text(name)
     store.branch("ingest/flights/1", "main")
-    metadata = {"sources": json.dumps(to_json(sources))}
+    metadata = {"project": "flights", "sources": json.dumps(to_json(sources))}
     store.commit("ingest/flights/1", files, message="Ingest flights", metadata=metadata, key="a")
     merged = store.merge("ingest/flights/1", "main", message="Publish flights: 12 months of 2013", metadata={}, key="b")
     return Commit(id=merged.id, branch="main", tree=store.tree(merged.id), tables=tables)
