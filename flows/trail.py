@@ -38,7 +38,7 @@ def trail(workspace: Workspace, name: str) -> list[Link]:
 
     Args:
         workspace: the profile to look in.
-        name: `PROJECT/NUMBER`, `MODEL:VERSION`, a prediction's receipt, `last` for the last run, or at least 6 characters
+        name: `PROJECT/NUMBER`, `MODEL:VERSION`, a receipt, `last` for the last run, or at least 6 characters
             of the id of a run, an MLflow run, a bundle, a release's digest or a commit.
 
     Raises:
