@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from components import config
 from components.records import Release, digest
 from components.releases import releases
 from components.runs import Header, RunLog, output_of
@@ -21,32 +23,61 @@ from flows.dag import Dag
 from flows.execute import execute, lifecycle_of
 from flows.plan import plan
 from flows.services import down, ensure
+from tests.conftest import PROFILE, place_small
 
 PROGRAM = """
-import os, signal, sys, threading
+import functools, importlib, os, signal, sys, threading
 from components.ledger import Ledger
+from flows.dag import until
 from flows.execute import execute, lifecycle_of
 
-point, victim, delay, engine = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]
+point, victim, where, engine = sys.argv[1:]
 dag = lifecycle_of("small", "test")
-step = dag[victim].step.__name__ if victim else ""
+needed = {node.name for node in (until(dag, victim) if victim else dag).nodes}
+threads = []
+strangers = []
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def watch(state):
-    if state.name == victim and point == "boundary" and state.status == "done":
-        die()
-    if state.name == victim and point == "middle" and state.status == "running":
-        threading.Timer(delay, die).start()
+def dies(function):
+    # The victim's thread dies as it calls this; others go on.
+    @functools.wraps(function)
+    def call(*arguments, **named):
+        if threading.get_ident() in threads:
+            die()
+        return function(*arguments, **named)
+    return call
 
 write = Ledger.write
-def write_or_die(ledger, entry):
-    if point == "unrecorded" and entry.key.step.endswith(f":{step}"):
-        die()
+def held(ledger, entry):
+    # What runs beside the victim is under way when all dies: done, it could not be a victim itself later.
+    if threading.get_ident() in strangers:
+        threading.Event().wait()
     write(ledger, entry)
+Ledger.write = held
 
-Ledger.write = write_or_die
+def watch(state):
+    if state.name not in needed and state.status == "running":
+        strangers.append(threading.get_ident())
+    if state.name != victim:
+        return
+    if state.status == "running":
+        threads.append(threading.get_ident())
+        if point == "unrecorded":
+            Ledger.write = dies(Ledger.write)
+        if point == "soon":
+            threading.Timer(float(where), die).start()
+        if point == "inside":  # from here on, for the key is made of what is patched
+            module, _, path = where.partition(":")
+            *outer, name = path.split(".")
+            owner = functools.reduce(getattr, outer, importlib.import_module(module))
+            setattr(owner, name, dies(getattr(owner, name)))
+    if state.status == "done":
+        threads.clear()
+        if point == "boundary":
+            die()
+
 execute(dag, project="small", profile="test", engine=engine, watch=watch)
 """
 
@@ -56,13 +87,61 @@ STEPS = (
 )  # fmt: skip
 """One node of each step."""
 
+PUBLISH = "components.artifacts:Artifacts.publish"
+COMMIT, DELETE_BRANCH, TAG = (
+    f"components.adapters.git_store:GitStore.{name}" for name in ("commit", "delete_branch", "tag")
+)
+END_RUN, MAKE_VERSION = (f"mlflow:MlflowClient.{name}" for name in ("set_terminated", "create_model_version"))
 
-def run(repository: Path, point: str = "", victim: str = "", delay: float = 0.0, engine: str = "local") -> int:
-    """Run the lifecycle in a process of its own; returns its exit code."""
-    command = [sys.executable, "-c", PROGRAM, point, victim, str(delay), engine]
+INSIDE = (
+    ("observe", "components.ingest:find"),  # the first look
+    ("ingest", COMMIT),  # its branch is there, with nothing on it
+    ("validate", PUBLISH),  # its files are written, and nobody sees them
+    ("publish", DELETE_BRANCH),  # it is merged, and the branch still there
+    ("prepare", PUBLISH),
+    ("train-00", END_RUN),  # everything is logged to a run that goes on for ever
+    ("select", END_RUN),
+    ("champion", "components.champion:releases"),
+    ("evaluate", PUBLISH),
+    ("register", MAKE_VERSION),  # the graphs are uploaded, and no version has them
+    ("export", PUBLISH),
+    ("qualify", "components.adapters.triton_server:TritonServer.infer"),  # the bundle is loaded, and was asked nothing
+    ("release", "components.reconcile:uphold"),  # the manifest is written, and nothing follows it
+    ("release", "components.adapters.mlflow_tracker:MlflowTracker.point"),  # it is served
+    ("release", TAG),  # the alias has moved too
+)
+"""Where each step is killed half-way: as it calls this, with what it changed before left as it is."""
+
+KILLS = {
+    "unrecorded": tuple((step, "") for step in STEPS),
+    "boundary": tuple((step, "") for step in STEPS),
+    "inside": INSIDE,
+}
+
+
+def run(repository: Path, point: str = "", victim: str = "", where: str = "", engine: str = "local") -> int:
+    """Run the lifecycle in a process of its own; returns its exit code.
+
+    Args:
+        repository: where.
+        point: `unrecorded` kills it between the victim's effect and its record, `boundary` right after that record,
+            `inside` as the victim calls `where`, and `soon` so many seconds (`where`) after the victim began.
+        victim: a node.
+        where: `module:name`, or seconds.
+        engine: which one.
+    """
+    command = [sys.executable, "-c", PROGRAM, point, victim, where, engine]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode in {0, -signal.SIGKILL}, done.stderr
     return done.returncode
+
+
+def kill(workspace: Workspace, point: str, victim: str, where: str) -> None:
+    """A run that is killed, and was in the victim when it was."""
+    assert run(Path.cwd(), point, victim, where) == -signal.SIGKILL, f"{victim} was not killed: {point} {where}"
+    log = RunLog(workspace)
+    states = log.nodes(log.ids()[0])
+    assert states[victim].status == ("done" if point == "boundary" else "running"), (point, victim, where)
 
 
 @pytest.fixture
@@ -119,29 +198,52 @@ EXPECTED = {
 }
 
 
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where each node's digest of a run that nobody disturbs is kept, shared by the workers of a test run."""
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Each node's digest in a run that nobody disturbs, in a repository of its own; all workers of a test run share it."""
     folder = tmp_path_factory.getbasetemp()
-    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "undisturbed.json"
+    kept = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "undisturbed.json"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            part = kept.with_suffix(".part")
+            part.write_text(json.dumps(calm_run(tmp_path_factory.mktemp("undisturbed"))))
+            part.rename(kept)
+    digests: dict[str, str] = json.loads(kept.read_text())
+    return digests
+
+
+def calm_run(root: Path) -> dict[str, str]:
+    """Run the lifecycle once in a fresh repository at `root`."""
+    (root / "config" / "projects").mkdir(parents=True)
+    (root / "config" / "profiles").mkdir()
+    (root / "config" / "profiles" / "test.yaml").write_text(PROFILE)
+    place_small(root)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRILHA_ROOT", str(root))
+        patched.chdir(root)
+        config.root.cache_clear()
+        workspace = Workspace("test", config.load_profile("test"))
+        try:
+            ensure(workspace, ["mlflow", "triton"])
+            assert run(root) == 0
+            assert effects(workspace) == EXPECTED
+            return outputs(workspace)
+        finally:
+            down(workspace)
+            config.root.cache_clear()
+            open_workspace.cache_clear()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("point", ["", "unrecorded", "boundary", "middle"])
-def test_a_killed_run_ends_like_an_undisturbed_one(ready: Workspace, point: str, undisturbed: Path) -> None:
+@pytest.mark.parametrize("point", KILLS)
+def test_a_killed_run_ends_like_an_undisturbed_one(undisturbed: dict[str, str], ready: Workspace, point: str) -> None:
     """Killed in turn at every step: after its effect and before its record, right after its record, and half-way."""
-    repository = Path.cwd()
-    victims = STEPS if point else ()
-    for victim in victims:
-        run(repository, point, victim, delay=0.0 if victim in {"observe", "champion"} else 0.15)
-    assert run(repository) == 0
+    for victim, where in KILLS[point]:
+        kill(ready, point, victim, where)
+    assert run(Path.cwd()) == 0
     assert effects(ready) == EXPECTED
-    found = outputs(ready)
-    if undisturbed.exists():
-        assert found == json.loads(undisturbed.read_text())
-    else:
-        undisturbed.write_text(json.dumps(found))
+    assert outputs(ready) == undisturbed
     last = next(releases(ready.store, "small"))
     assert isinstance(last, Release)
     assert last.number == 1
@@ -151,7 +253,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(ready: Workspace, point: str,
 @pytest.mark.timeout(600)
 def test_two_runs_at_once_make_one_release(ready: Workspace) -> None:
     """The second waits for each step of the first and finds it: nothing is lost, nothing is mixed."""
-    command = [sys.executable, "-c", PROGRAM, "", "", "0", "local"]
+    command = [sys.executable, "-c", PROGRAM, "", "", "", "local"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=300)
@@ -197,6 +299,29 @@ def test_a_source_put_back_is_published_again(small: Path) -> None:
     assert {one.name: one.action for one in plan(dag, workspace, "small")}["publish"] == "found"
     assert status_after(2_000) == ("done", {"parcels": 2_000})
     assert status_after(2_000) == ("found", {"parcels": 2_000})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_revert_holds_until_the_sources_are_read_again(small: Path) -> None:
+    """`--commit main`, which `revert` names, leaves `main` as it is; a run from the sources brings back what they hold."""
+    from tests.conftest import write_parcels
+
+    workspace = open_workspace("test")
+
+    def published(rows: int, commit: str | None = None) -> dict[str, int]:
+        write_parcels(Path("data/parcels.csv"), rows=rows)
+        execute_to(lifecycle_of("small", "test", "publish", commit))
+        held = contents(workspace.store, "main", "small")
+        assert held
+        return held.rows
+
+    assert published(2_000) == {"parcels": 2_000}
+    assert published(2_100) == {"parcels": 2_100}
+    undone = workspace.store.revert("main", workspace.store.resolve("main").id, message="Undo", key="undo")
+    assert published(2_100, commit="main") == {"parcels": 2_000}
+    assert workspace.store.resolve("main").id == undone.id
+    assert published(2_100) == {"parcels": 2_100}
 
 
 def execute_to(dag: Dag) -> str:
