@@ -70,12 +70,13 @@ def graphs_in(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def triton(home: Path) -> Iterator[TritonServer]:
-    """The embedded server on free ports."""
+    """The embedded server on free ports; `home/ports` holds those of gRPC, HTTP and metrics."""
     ports = []
     for _ in range(3):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             ports.append(free.getsockname()[1])
+    (home / "ports").write_text(" ".join(map(str, ports)))
     arguments, environment = command(home, home / "models", *ports)
     log = (home / "log").open("wb")
     with subprocess.Popen(arguments, env=environment, stdout=log, stderr=log) as process:
@@ -222,9 +223,15 @@ def by_model(paths: dict[str, Path], bundle: str = MODEL) -> dict[str, dict[str,
     return models
 
 
-with tempfile.TemporaryDirectory() as name:
-    folder = Path(name)
-    graphs = graphs_in(folder)
-    with triton(folder) as running:
-        rows = [load_row(running, graphs), *answer_rows(running, graphs), fused_row(running, graphs, folder)]
-report(rows)
+def main() -> None:
+    """Ask a server of our own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        graphs = graphs_in(folder)
+        with triton(folder) as running:
+            rows = [load_row(running, graphs), *answer_rows(running, graphs), fused_row(running, graphs, folder)]
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()

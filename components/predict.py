@@ -32,6 +32,7 @@ _ACCEPTED: Final = {
     "double": "a number, or null",
     "bigint": "a whole number from -2^63 to 2^63 - 1, or null",
 }
+"""Type of a feature -> what may be said for it."""
 
 
 class Answer(Record):
@@ -126,11 +127,12 @@ def _check_columns(number: int, row: Row, known: set[str], features: Mapping[str
             raise ConfigError(
                 f"row {number}: column {name!r} is missing",
                 accepted=accepted,
-                next_step=f'give "{name}": {_accepted(kind)}',
+                next_step=f'give "{name}": {accepted(kind)}',
             )
 
 
-def _accepted(kind: str) -> str:
+def accepted(kind: str) -> str:
+    """What may be given for a feature of type `kind`, in words."""
     return f"a list of {width(kind)} numbers, or null" if is_array(kind) else _ACCEPTED[kind]
 
 
@@ -154,5 +156,5 @@ def _value(number: int, name: str, kind: str, value: object) -> object:
         fits = whole or (kind == "double" and abs(value) <= sys.float_info.max)
     if not fits:
         shown = json.dumps(value, default=str)
-        raise ConfigError(f"row {number}: {name!r} is {shown[:LONGEST]}", accepted=_accepted(kind))
+        raise ConfigError(f"row {number}: {name!r} is {shown[:LONGEST]}", accepted=accepted(kind))
     return value

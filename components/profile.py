@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from components.settings import Name, Settings
 
@@ -60,12 +60,75 @@ class TritonService(Service):
 
     repository: str | None = None
     """Where the server at `url` reads its models from: a folder or fsspec URL (`s3://...`) that both sides see."""
+    http: str | None = Field(default=None, pattern=r"^[^\s/:]+:[0-9]{1,5}$")
+    """`host:port` of its HTTP, where that is not the port before the one of gRPC; the gateway asks there."""
 
     @model_validator(mode="after")
     def _is_reachable(self) -> TritonService:
         if (self.url is None) != (self.repository is None):
             raise ValueError("`url` and `repository` together, or neither")
         return self
+
+
+class Jwt(Settings):
+    """Tokens of others that the gateway takes: signed, with `exp`, and with `scope` as a text or a list."""
+
+    algorithm: Literal["ES256", "HS256", "RS256"]
+    key_env: EnvName
+    """The variable that holds the secret (HS256) or the public key in PEM."""
+    audience: str | None = None
+    issuer: str | None = None
+
+
+class GatewayLimits(Settings):
+    """What one caller, and one request, may take."""
+
+    rate: PositiveFloat | None = None
+    """Requests a second of one caller, on average; none: as many as it can."""
+    burst: PositiveInt = 100
+    """Requests at once of one caller, before `rate` counts."""
+    body: PositiveInt = 16 * 2**20
+    """Bytes of a request."""
+    seconds: PositiveFloat = 10.0
+    """For a request to arrive, and for the model to answer."""
+    connections: PositiveInt = 64
+    """Requests that Triton works on at a time; others wait."""
+
+
+class GatewayCache(Settings):
+    """Answers that the gateway remembers: one bundle, the same tensors, the same answer."""
+
+    bytes: PositiveInt = 64 * 2**20
+    """In the gateway's memory."""
+    redis_env: EnvName | None = None
+    """The variable that holds the URL of a Redis for all gateways together, with its password."""
+    seconds: PositiveInt = 3600
+    """That Redis keeps an answer."""
+
+
+class GatewayGather(Settings):
+    """Rows of several requests go to Triton together, where they wait anyway."""
+
+    seconds: PositiveFloat = 0.02
+    """That a question should take at most: how many rows go together follows from it."""
+    lanes: PositiveInt = 2
+    """Questions on their way to one release at a time; more where a model has several instances."""
+
+
+class GatewayService(Service):
+    """The door for everybody else: `trilha serve`. Beyond loopback it wants `authentication`."""
+
+    host: str = "127.0.0.1"
+    """The address that it listens on."""
+    authentication: bool = False
+    keys: str | None = None
+    """The file of hashed keys, where it is not the one that `trilha keys` makes."""
+    jwt: Jwt | None = None
+    limits: GatewayLimits = GatewayLimits()
+    cache: GatewayCache | None = None
+    gather: GatewayGather | None = GatewayGather()
+    traces: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
+    """An OpenTelemetry collector's URL for traces (OTLP over HTTP): `http://host:4318/v1/traces`."""
 
 
 class Services(Settings):
@@ -76,6 +139,7 @@ class Services(Settings):
     tensorboard: Service = Service()
     triton: TritonService = TritonService()
     triggers: TriggersService = TriggersService()
+    gateway: GatewayService = GatewayService()
     workers: WorkersService = WorkersService()
 
 

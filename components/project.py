@@ -31,8 +31,8 @@ def _watchable(value: str) -> str:
         check_new_ref(value, "branch")
     except ConfigError as error:
         raise ValueError(error.accepted) from None
-    if value in {MAIN, "releases"} or value.startswith("ingest/"):
-        raise ValueError("a branch that others write; main, releases and ingest/... are Trilha's own")
+    if value in {MAIN, "predictions", "releases"} or value.startswith("ingest/"):
+        raise ValueError("a branch that others write; main, releases, predictions and ingest/... are Trilha's own")
     return value
 
 
@@ -215,6 +215,26 @@ class Serve(Settings):
     """Budget for one-row requests, milliseconds."""
 
 
+class DefaultAnswer(Settings):
+    """What is answered for a row where the model is late."""
+
+    probability: float = Field(ge=0, le=1)
+    label: Literal[0, 1]
+
+
+class Online(Settings):
+    """How the gateway answers for the project; no part of a bundle."""
+
+    seconds: PositiveFloat | None = Field(default=None, le=60)
+    """For the model to answer, in place of the profile's."""
+    default: DefaultAnswer | None = None
+    """Answered, and called so, where the model is late; none: 504."""
+    log: float = Field(default=0.0, ge=0, le=1)
+    """Share of requests that is written down, with its answers, on the branch `predictions` of the data store."""
+    redact: tuple[str, ...] = ()
+    """Columns of the inputs that are left out there."""
+
+
 class Toleration(Settings):
     """A taint of a Kubernetes node that a step may run beside, in Kubernetes' own words."""
 
@@ -273,6 +293,7 @@ class ProjectFile(Settings):
     search: Search
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
+    online: Online = Online()
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
     placement: dict[Name, Name] = {}

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from components import config
 from components.errors import NotFoundError, TrilhaError
+from components.gateway import receipts
+from components.gateway.log import logged
+from components.gateway.receipts import Receipt
 from components.records import Release
-from components.releases import releases
+from components.releases import release_number, releases
 from components.runs import RunLog
 from components.tables import sources_of
 
@@ -35,12 +38,15 @@ def trail(workspace: Workspace, name: str) -> list[Link]:
 
     Args:
         workspace: the profile to look in.
-        name: `PROJECT/NUMBER`, `MODEL:VERSION`, `last` for the last run, or at least 6 characters of the id of a run,
-            an MLflow run, a bundle, a release's digest or a commit.
+        name: `PROJECT/NUMBER`, `MODEL:VERSION`, a receipt, `last` for the last run, or at least 6 characters
+            of the id of a run, an MLflow run, a bundle, a release's digest or a commit.
 
     Raises:
         NotFoundError: nothing has that name.
     """
+    receipt = receipts.parse(name)
+    if receipt is not None:
+        return list(_of_prediction(workspace, receipt))
     known = [release for project in config.project_names() for release in releases(workspace.store, project)]
     for release in known if name else ():  # the run of a rollback has no name
         if name in _names(release, workspace) or (len(name) >= MINIMUM and _begins(release, workspace, name)):
@@ -53,9 +59,24 @@ def trail(workspace: Workspace, name: str) -> list[Link]:
     except TrilhaError:
         raise NotFoundError(
             f"nothing is named {name!r}",
-            accepted="PROJECT/NUMBER, MODEL:VERSION, or the beginning of a run's, bundle's or commit's id",
+            accepted="PROJECT/NUMBER, MODEL:VERSION, a receipt, or the beginning of a run's, bundle's or commit's id",
             next_step="trilha releases PROJECT, trilha runs or trilha data log",
         ) from None
+
+
+def _of_prediction(workspace: Workspace, receipt: Receipt) -> Iterator[Link]:
+    """The chain from a prediction; nothing but the data store is asked, whatever became of the gateway."""
+    release = release_number(workspace.store, receipt.project, receipt.release)
+    if not release.digest.startswith(receipt.digest):
+        raise NotFoundError(
+            f"release {receipt.project}/{receipt.release} has the digest {release.digest[:12]}, the receipt says "
+            f"{receipt.digest}",
+            next_step="ask with the profile that the prediction was made in",
+        )
+    row = "the whole request" if receipt.row is None else f"row {receipt.row}"
+    rows = [", ".join(f"{name}={value}" for name, value in one.items()) for one in logged(workspace.store, receipt)]
+    yield Link("prediction", receipt.request, (f"{receipt.moment:%Y-%m-%dT%H:%M:%S.%fZ}, {row}", *rows))
+    yield from of_release(workspace, release)
 
 
 def _names(release: Release, workspace: Workspace) -> set[str]:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Triton:
     """A server that runs: where it is, where it reads models from, its process, what it says."""
 
     address: str
+    http: str
     repository: Path
     process: subprocess.Popen[bytes]
     log: Path
@@ -67,9 +68,9 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
         command(server.repository.parent, server.repository, 0, 0, 0)  # drops what a killed stub left in shared memory
 
 
-def start(home: Path) -> Triton:
-    """Start a server that ends with this process at the latest."""
-    ports = free_ports(3)
+def start(home: Path, taken: Sequence[int] = ()) -> Triton:
+    """Start a server that ends with this process at the latest; on the ports that are given, and free ones."""
+    ports = [*taken, *free_ports(3 - len(taken))]
     arguments, environment = command(home, home / "models", *ports)
     log = home / "log"
     with log.open("wb") as output:
@@ -83,7 +84,7 @@ def start(home: Path) -> Triton:
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
         if all(map(_listens, ports)):
-            return Triton(f"127.0.0.1:{ports[0]}", home / "models", process, log)
+            return Triton(f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}", home / "models", process, log)
         time.sleep(0.05)
     raise AssertionError(f"Triton does not start:\n{log.read_text()[-3000:]}")
 
@@ -114,9 +115,8 @@ def free_ports(count: int) -> list[int]:
 def served(repository: Path, triton: Triton) -> Workspace:
     """The parts of profile `test`, whose model server is the real one; models stay on it from test to test."""
     path = repository / "config" / "profiles" / "test.yaml"
-    path.write_text(
-        path.read_text() + f"services: {{triton: {{url: '{triton.address}', repository: '{triton.repository}'}}}}\n"
-    )
+    settings = f"url: '{triton.address}', http: '{triton.http}', repository: '{triton.repository}'"
+    path.write_text(f"{path.read_text()}services: {{triton: {{{settings}}}}}\n")
     open_workspace.cache_clear()
     return open_workspace("test")
 
@@ -230,10 +230,10 @@ def candidate_in(workspace: Workspace, fitted: Fitted, key: str = "made") -> tup
     return Candidate(trial=trial, metric="auc", value=0.9, trials=(), run_id="1"), prepared
 
 
-def release_of(workspace: Workspace, fitted: Fitted, project: str = "flights") -> Release:
-    """A release of a fitted model, written to the data store; the server has not seen it."""
-    key = digest({"release": project})
-    candidate, prepared = candidate_in(workspace, fitted)
+def release_of(workspace: Workspace, fitted: Fitted, project: str = "flights", key: str = "release") -> Release:
+    """A release of a fitted model, written to the data store; the server has not seen it. Another key, another release."""
+    key = digest({key: project})
+    candidate, prepared = candidate_in(workspace, fitted, f"made-{key[:12]}")
     with running_as(key):
         bundle = export(project, workspace.name, candidate, prepared, Serve(golden=16))
     page = candidate.trial.page

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from flows.cli import export, parity, predict, releases, run, schema, services  # noqa: F401  # importing a module registers its commands
+from flows.cli import export, parity, predict, releases, run, schema, serve, services  # noqa: F401  # importing a module registers its commands
 from flows.cli.app import app, main
 from flows.cli.data import data_app
 from flows.cli.kubeflow import kubeflow_app
 from flows.cli.notebook import notebook_app
 from flows.cli.prefect import prefect_app
+from flows.cli.serve import keys_app
 from flows.cli.triggers import triggers_app
 
 app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
 app.add_typer(kubeflow_app, name="kubeflow")
 app.add_typer(notebook_app, name="notebook")
 app.add_typer(prefect_app, name="prefect")

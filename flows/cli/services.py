@@ -11,7 +11,7 @@ from flows.cli.output import JsonOption, ProfileOption, columns, emit, note
 
 NamesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers, workers; default: all but workers."),
+    typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers, gateway, workers; all but two by default."),
 ]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, max=64, help="So many processes that take runs from Prefect, as well.")
@@ -38,6 +38,10 @@ def up(
         wanted.add("workers")
     elif names is None:
         wanted.remove("workers")
+    if names is None:
+        wanted.remove("gateway")
+    if "gateway" in wanted:
+        wanted.add("triton")
     if "workers" in wanted:
         wanted.add("prefect")  # which they are nothing without
     make_ready(workspace, [name for name in SERVICES if name in wanted], note)
@@ -66,7 +70,7 @@ def status(profile: ProfileOption = "local", as_json: JsonOption = False) -> Non
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers or workers.")],
+    name: Annotated[str, typer.Argument(help="prefect, mlflow, tensorboard, triton, triggers, gateway or workers.")],
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written from now on.")] = False,
     profile: ProfileOption = "local",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 HOST = "127.0.0.1"
-"""Services listen here and nowhere else."""
+"""Services listen here; the gateway may listen elsewhere as well, with authentication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,19 @@ def _workers(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     )  # fmt: skip
 
 
+def _gateway(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
+    """It knows the profile's secrets by the names of their variables."""
+    from components import config
+
+    settings = workspace.profile.services.gateway
+    named = (settings.jwt.key_env if settings.jwt else "", (settings.cache and settings.cache.redis_env) or "")
+    secrets = {name: os.environ[name] for name in named if name in os.environ}
+    return _python(
+        "flows.gateway", "--profile", workspace.name, "--host", settings.host, "--port", str(ports["http"]),
+        TRILHA_ROOT=str(config.root()), **secrets,
+    )  # fmt: skip
+
+
 SERVICES = {
     service.name: service
     for service in (
@@ -140,6 +153,7 @@ SERVICES = {
         Service("tensorboard", {"http": 0}, ("http", "/data/environment"), "http", _tensorboard),
         Service("triton", {"grpc": 0, "http": -1, "metrics": 1}, ("http", "/v2/health/ready"), "grpc", _triton),
         Service("triggers", {"http": 0}, ("http", "/health"), "http", _triggers),
+        Service("gateway", {"http": 0}, ("http", "/health/live"), "http", _gateway),
         Service("workers", {"http": 0}, ("http", "/health"), "http", _workers),
     )
 }

@@ -1,0 +1,74 @@
+"""What Prometheus is told. Names of projects are known ones, so that nobody can make up a million series."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from components.gateway.catalogue import Catalogue
+
+KIND: Final = b"text/plain; version=0.0.4; charset=utf-8"
+BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds."""
+
+
+class Metrics:
+    """The gateway's own; Triton's are at Triton's port for metrics, on loopback."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        prefix = "trilha_gateway"
+        self._requests = Counter(
+            f"{prefix}_requests", "Requests answered.", ["route", "project", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            f"{prefix}_seconds", "From a request's head to its answer.", ["route", "project"],
+            buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._model = Histogram(
+            f"{prefix}_model_seconds", "Triton's share of it.", ["project"], buckets=BUCKETS, registry=registry
+        )
+        self._release = Gauge(
+            f"{prefix}_release", "Number of the release that answers.", ["project"], registry=registry
+        )
+        self._ready = Gauge(f"{prefix}_ready", "1 where every project's release answers.", registry=registry)
+        self._cache = Counter(
+            f"{prefix}_cache", "Answers looked for, by where they were.", ["found"], registry=registry
+        )
+        self._log = Counter(f"{prefix}_log", "Requests written down, or not.", ["fate"], registry=registry)
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._models: dict[str, Histogram] = {}
+
+    def answered(self, route: str, project: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        key = (route, project, status)
+        if key not in self._known:
+            self._known[key] = (
+                self._requests.labels(route, project, str(status)), self._seconds.labels(route, project)
+            )  # fmt: skip
+        counter, histogram = self._known[key]
+        counter.inc()
+        histogram.observe(seconds)
+
+    def asked(self, project: str, seconds: float) -> None:
+        """Count a question to Triton."""
+        if project not in self._models:
+            self._models[project] = self._model.labels(project)
+        self._models[project].observe(seconds)
+
+    def cached(self, where: str) -> None:
+        """Count a look for an answer: `memory`, `redis` or `miss`."""
+        self._cache.labels(where).inc()
+
+    def logged(self, fate: str, count: int) -> None:
+        """Count requests that were `written` down, or `dropped`."""
+        self._log.labels(fate).inc(count)
+
+    def page(self, catalogue: Catalogue) -> bytes:
+        """All of it, in Prometheus' text."""
+        self._ready.set(catalogue.ready)
+        for name, entry in catalogue.projects.items():
+            self._release.labels(name).set(entry.champion.number if entry.champion else 0)
+        return generate_latest(self._registry)

@@ -1,0 +1,129 @@
+"""OpenAPI 3.1, made of the signatures of the releases that answer: what is described is what is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from components.adapters.triton_config import MAX_ROWS
+
+if TYPE_CHECKING:
+    from components.gateway.catalogue import Door
+
+Schema = dict[str, Any]
+
+_TYPES: Final[dict[str, Schema]] = {
+    "string": {"type": ["string", "null"]},
+    "double": {"type": ["number", "null"]},
+    "bigint": {"type": ["integer", "null"], "minimum": -(2**63), "maximum": 2**63 - 1},
+}
+
+_REFUSALS: Final = {
+    "400": "The body is not JSON.",
+    "401": "No credential, or one that is not accepted.",
+    "403": "The credential's scopes do not cover this.",
+    "404": "No such project or release.",
+    "408": "The body did not arrive.",
+    "413": "The body is too large.",
+    "415": "The body is compressed.",
+    "422": "A column or a value does not fit.",
+    "429": "Too many requests.",
+    "503": "The model server is away; come again.",
+    "504": "The model did not answer in time.",
+}
+
+_PROBLEM: Final[Schema] = {
+    "type": "object",
+    "required": ["title", "status", "detail", "error"],
+    "properties": {
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "field": {"type": "string"},
+        "accepted": {"type": "string"},
+        "error": {"type": "string"},
+    },
+}
+
+_ANSWERS: Final[Schema] = {
+    "type": "object",
+    "required": ["project", "release", "receipt", "answers", "default"],
+    "properties": {
+        "project": {"type": "string"},
+        "release": {"type": ["integer", "null"], "description": "The release that answered."},
+        "receipt": {"type": ["string", "null"], "description": "Leads to the release: `trilha trail RECEIPT`."},
+        "default": {"type": "boolean", "description": "The model was late; this is the project's default answer."},
+        "answers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["probability", "label"],
+                "properties": {
+                    "probability": {"type": "number", "minimum": 0, "maximum": 1},
+                    "label": {"type": "integer"},
+                },
+            },
+        },
+    },
+}
+
+
+def document(doors: Iterable[Door]) -> Schema:
+    """The whole document for the projects whose champions are given."""
+    paths: dict[str, Schema] = {"/v1/projects": {"get": _get("listProjects", "The projects that answer.", array=True)}}
+    for door in doors:
+        name = door.project
+        paths[f"/v1/projects/{name}"] = {
+            "get": _get(f"describe_{name}", f"What {name} takes, and the release that answers.")
+        }
+        paths[f"/v1/projects/{name}/predict"] = {"post": _predict(door)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Trilha", "version": "1", "description": "Predictions, each with a receipt."},
+        "paths": paths,
+        "security": [{"bearer": []}],
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Problem": _PROBLEM, "Answers": _ANSWERS},
+        },
+    }
+
+
+def _predict(door: Door) -> Schema:
+    signature = door.signature
+    columns: dict[str, Schema] = {name: dict(_TYPES[kind]) for name, kind in signature.features.items()}
+    extra = {name: {"description": "Left out."} for name in signature.extras}
+    row: Schema = {
+        "type": "object",
+        "required": list(columns),
+        "properties": columns | extra,
+        "additionalProperties": False,
+        "example": signature.example,
+    }
+    rows: Schema = {"type": "array", "items": row, "minItems": 1, "maxItems": MAX_ROWS}
+    body: Schema = {
+        "type": "object", "required": ["rows"], "properties": {"rows": rows}, "additionalProperties": False,
+    }  # fmt: skip
+    return {
+        "operationId": f"predict_{door.project}",
+        "summary": f"The probability that {signature.target} is 1, row by row.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": body, "example": {"rows": [signature.example]}}},
+        },
+        "responses": {"200": _content("Answers", "Answers, in the rows' order."), **_problems()},
+    }
+
+
+def _get(name: str, words: str, *, array: bool = False) -> Schema:
+    schema = {"type": "array", "items": {"type": "object"}} if array else {"type": "object"}
+    good = {"description": words, "content": {"application/json": {"schema": schema}}}
+    return {"operationId": name, "summary": words, "responses": {"200": good, **_problems()}}
+
+
+def _problems() -> Mapping[str, Schema]:
+    return {status: _content("Problem", words, "application/problem+json") for status, words in _REFUSALS.items()}
+
+
+def _content(schema: str, words: str, kind: str = "application/json") -> Schema:
+    return {"description": words, "content": {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}

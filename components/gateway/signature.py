@@ -1,0 +1,140 @@
+"""What a release's model takes, compiled once: JSON is decoded into typed rows, and what does not fit is named."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+
+from components.adapters.triton_config import MAX_ROWS
+from components.gateway.problems import Problem
+from components.gateway.wire import Writer
+from components.predict import accepted
+
+if TYPE_CHECKING:
+    from components.records import Release
+
+_TYPES: Final[dict[str, Any]] = {"string": str | None, "double": float | None, "bigint": int | float | None}
+_WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_NAMED: Final = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
+
+Columns = list[list[Any]]
+"""The values of each feature, in the features' order; None for a missing one."""
+
+
+class Signature:
+    """The model of one release, as requests see it.
+
+    Args:
+        release: its manifest.
+    """
+
+    def __init__(self, release: Release) -> None:
+        prepared = release.prepared
+        self.features = dict(prepared.features)
+        self.example = dict(release.bundle.example)
+        self.target = prepared.target
+        self.writer = Writer(self.features)
+        names = [f"c{number}" for number in range(len(self.features))]
+        fields: list[Any] = [(name, _TYPES[kind]) for name, kind in zip(names, self.features.values(), strict=True)]
+        rename = dict(zip(names, self.features, strict=True))
+        # Rows of the project's own tables may be given as they are: the key and the target are left out.
+        self.extras = tuple(name for name in (prepared.row, prepared.target) if name not in self.features)
+        for number, extra in enumerate(self.extras):
+            fields.append((f"x{number}", Any, None))
+            rename[f"x{number}"] = extra
+        self.row = msgspec.defstruct("Row", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+        self._body = self.decoder("rows")
+        self._take = [attrgetter(name) for name in names]
+        self._whole = [name for name, kind in self.features.items() if kind == "bigint"]
+        self._places = [list(self.features).index(name) for name in self._whole]
+
+    def decoder(self, member: str, **others: Any) -> msgspec.json.Decoder[Any]:
+        """Decodes an object that has rows as its member `member`."""
+        rows = Annotated[list[self.row], msgspec.Meta(min_length=1, max_length=MAX_ROWS)]  # type: ignore[name-defined]
+        optional = [(name, kind, None) for name, kind in others.items()]
+        body = msgspec.defstruct("Body", [(member, rows), *optional], forbid_unknown_fields=True)
+        return msgspec.json.Decoder(body)
+
+    def columns_of(self, body: bytes) -> Columns:
+        """The rows of `{"rows": [...]}`, column by column.
+
+        Raises:
+            Problem: 400 for what is not JSON, 422 for a column or value that does not fit.
+        """
+        return self.transposed(decoded(self._body, body, self).rows)
+
+    def converted(self, rows: Sequence[Any]) -> Columns:
+        """Rows that were decoded already, checked like those of `columns_of`.
+
+        Raises:
+            Problem: 422.
+        """
+        try:
+            return self.transposed(msgspec.convert(rows, list[self.row]))  # type: ignore[name-defined]
+        except msgspec.ValidationError as error:
+            raise self.problem(error) from None
+
+    def transposed(self, rows: Sequence[Any]) -> Columns:
+        """Typed rows, column by column.
+
+        Raises:
+            Problem: 422, a number that has to be whole is not.
+        """
+        columns = [list(map(take, rows)) for take in self._take]
+        for name, place in zip(self._whole, self._places, strict=True):
+            for number, value in enumerate(columns[place]):
+                if value is not None and not (-(2**63) <= value < 2**63 and value == value // 1):
+                    raise self.misfit(name, f"is {value!r}", f"rows[{number}].{name}")
+        return columns
+
+    def misfit(self, name: str, words: str, where: str) -> Problem:
+        """What is said of a value of column `name` that is not accepted."""
+        return Problem(422, f"{where}: {name!r} {words}", field=where, accepted=accepted(self.features[name]))
+
+    def problem(self, error: msgspec.ValidationError) -> Problem:
+        """A decoder's complaint in the words of columns."""
+        found = _WHERE.match(str(error))
+        what, where = (found["what"], (found["path"] or "").lstrip(".")) if found else (str(error), "")
+        named = _NAMED.match(what)
+        column = where.rsplit("].", 1)[-1] if "]." in where else ""
+        if named and "[" in where:
+            return self._named(named["name"], where, missing="missing" in what)
+        if column in self.features:
+            return self.misfit(column, f"does not fit: {what[0].lower()}{what[1:].replace('`', '')}", where)
+        return Problem(422, f"{where or 'the body'}: {what.replace('`', '')}", field=where, accepted=self.shape())
+
+    def _named(self, name: str, where: str, *, missing: bool) -> Problem:
+        field = f"{where}.{name}"
+        if missing:
+            wanted = f'"{name}": {accepted(self.features[name])}'
+            return Problem(422, f"{where}: column {name!r} is missing", field=field, accepted=wanted)
+        close = difflib.get_close_matches(name, self.features, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return Problem(422, f"{where}: unknown column {name!r}{hint}", field=field, accepted=", ".join(self.features))
+
+    def shape(self) -> str:
+        """A body in one line."""
+        return f'{{"rows": [{{{", ".join(self.features)}}}, ...]}}, 1 to {MAX_ROWS} rows'
+
+
+def decoded(decoder: msgspec.json.Decoder[Any], body: bytes, signature: Signature) -> Any:
+    """`body`, decoded.
+
+    Raises:
+        Problem: 400 for what is not JSON, 422 for what does not fit.
+    """
+    refuse = partial(Problem, 400, accepted=signature.shape())
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise signature.problem(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise refuse(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise refuse("the body is nested too deeply") from None

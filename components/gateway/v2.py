@@ -1,0 +1,86 @@
+"""The V2 protocol, as KServe, Triton and their clients speak it: bodies go through as they come, JSON and binary.
+
+What is let through is a list, and Triton's model control, its shared memory, its traces and its logs are not on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from components.adapters.triton_config import ANSWER
+from components.gateway.model import LateError, Question
+from components.gateway.problems import Problem
+from components.gateway.requests import Answer
+from components.gateway.wire import LENGTH
+
+if TYPE_CHECKING:
+    from components.gateway.catalogue import Catalogue, Door
+    from components.gateway.model import Model
+    from components.gateway.requests import Request
+
+RECEIPT = "Trilha-Receipt"
+RELEASE = "Trilha-Release"
+
+_SERVER = msgspec.json.encode({"name": "trilha", "version": "2", "extensions": ["binary_tensor_data"]})
+
+
+def server() -> Answer:
+    """`GET /v2`."""
+    return Answer(_SERVER)
+
+
+async def infer(model: Model, request: Request, project: str, version: str, body: bytes) -> Answer:
+    """`POST /v2/models/NAME[/versions/V]/infer`; the receipt and the release are headers of the answer."""
+    header = _header(request, len(body))
+    try:
+        said = await model.ask(lambda _: Question(header, body), project, version)
+    except LateError:
+        raise Problem(504, "the model did not answer in time") from None
+    headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}
+    if said.header is not None:
+        headers[LENGTH] = str(said.header)
+    return Answer(said.body, kind=said.kind, headers=headers)
+
+
+def _header(request: Request, size: int) -> int | None:
+    given = request.header(b"inference-header-content-length")
+    if not given:
+        return None
+    if not given.isdigit() or len(given) > 10 or int(given) > size:
+        raise Problem(
+            400, f"{LENGTH} is not the length of a header in this body", field=LENGTH, accepted=f"0 to {size}"
+        )
+    return int(given)
+
+
+def metadata(catalogue: Catalogue, project: str, version: str) -> Answer:
+    """`GET /v2/models/NAME[/versions/V]`."""
+    door = catalogue.door(project, version)
+    known = sorted(catalogue.entry(project).doors)
+    facts = {
+        "name": project,
+        "versions": [version] if version else [str(number) for number in known],
+        "platform": "ensemble",
+        "inputs": inputs_of(door),
+        "outputs": [
+            {"name": name, "datatype": kind.removeprefix("TYPE_"), "shape": [-1, width]}
+            for name, (kind, width) in ANSWER.items()
+        ],
+    }
+    return Answer(msgspec.json.encode(facts))
+
+
+def inputs_of(door: Door) -> list[dict[str, Any]]:
+    """The tensors that a door takes."""
+    return [
+        {"name": name, "datatype": "BYTES" if kind == "string" else "FP32", "shape": [-1, 1]}
+        for name, kind in door.signature.features.items()
+    ]
+
+
+def ready(catalogue: Catalogue, project: str, version: str) -> Answer:
+    """`GET /v2/models/NAME[/versions/V]/ready`."""
+    door = catalogue.door(project, version)
+    return Answer(msgspec.json.encode({"name": door.project, "ready": True}))
