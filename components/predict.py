@@ -116,17 +116,17 @@ def tensors_of(rows: Sequence[Row], release: Release) -> dict[str, Tensor]:
 
 
 def _check_columns(number: int, row: Row, known: set[str], features: Mapping[str, str]) -> None:
-    accepted = ", ".join(features)
+    columns = ", ".join(features)
     for name in row:
         if name not in known:
             close = difflib.get_close_matches(name, features, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"row {number}: unknown column {name!r}{hint}", accepted=accepted)
+            raise ConfigError(f"row {number}: unknown column {name!r}{hint}", accepted=columns)
     for name, kind in features.items():
         if name not in row:
             raise ConfigError(
                 f"row {number}: column {name!r} is missing",
-                accepted=accepted,
+                accepted=columns,
                 next_step=f'give "{name}": {accepted(kind)}',
             )
 

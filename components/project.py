@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    FiniteFloat,
     JsonValue,
     PositiveFloat,
     PositiveInt,
@@ -17,7 +18,7 @@ from pydantic import (
 )
 
 from components.adapters.store_rules import MAIN, check_new_ref
-from components.answers import Task
+from components.answers import NUMBERS, ROUNDING, Task, answer_names
 from components.errors import ConfigError
 from components.metrics import METRICS
 from components.records import INCIDENTAL, Scalar
@@ -215,11 +216,55 @@ class Serve(Settings):
     """Budget for one-row requests, milliseconds."""
 
 
-class DefaultAnswer(Settings):
-    """What is answered for a row where the model is late."""
+Chance = Annotated[float, Field(ge=0, le=1)]
 
-    probability: float = Field(ge=0, le=1)
+
+class BinaryDefault(Settings):
+    """What is answered for a row where the model is late, of a binary task."""
+
+    probability: Chance
     label: Literal[0, 1]
+
+
+class ClassDefault(Settings):
+    """Of a multiclass one: the class, and the probability of each."""
+
+    label: int | str
+    probabilities: dict[str, Chance]
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> ClassDefault:
+        if str(self.label) not in self.probabilities or abs(sum(self.probabilities.values()) - 1) > ROUNDING:
+            raise ValueError("probabilities of all classes, the label's too, that are 1 in sum")
+        return self
+
+
+class ValueDefault(Settings):
+    """Of a regression."""
+
+    value: FiniteFloat
+
+
+_DEFAULTS: dict[str, type[Settings]] = {
+    "binary": BinaryDefault,
+    "multiclass": ClassDefault,
+    "regression": ValueDefault,
+}
+
+
+def _task_of(answer: object) -> str:
+    """The task that a default answer is meant for, so that a fault in it is told of that one alone."""
+    names = answer if isinstance(answer, dict) else type(answer).model_fields if isinstance(answer, Settings) else ()
+    return next((task for task in ("regression", "multiclass") if NUMBERS[task] in names), "binary")
+
+
+DefaultAnswer = Annotated[
+    Annotated[BinaryDefault, Tag("binary")]
+    | Annotated[ClassDefault, Tag("multiclass")]
+    | Annotated[ValueDefault, Tag("regression")],
+    Discriminator(_task_of),
+]
+"""What is answered for a row where the model is late."""
 
 
 class Online(Settings):
@@ -306,6 +351,14 @@ class ProjectFile(Settings):
         for name in (self.evaluate.metric, *self.evaluate.thresholds):
             if name not in known:
                 raise ValueError(f"{', '.join(known)} as metrics of task {self.task}, not {name}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_task_s_default(self) -> ProjectFile:
+        default = self.online.default
+        if default is not None and not isinstance(default, _DEFAULTS[self.task]):
+            names, given = ", ".join(answer_names(self.task)), ", ".join(default.model_dump())
+            raise ValueError(f"{names} as online.default of task {self.task}, not {given}")
         return self
 
 

@@ -30,7 +30,7 @@ from components.adapters.triton_part import ABOUT, SOURCE, STATE, Opened
 from components.errors import ConfigError
 
 if TYPE_CHECKING:
-    from onnx import ValueInfoProto
+    from components.adapters.onnx_build import Info
 
 SUFFIX = ".zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -42,7 +42,7 @@ def is_part(part: Any) -> bool:
     return callable(part) and callable(getattr(part, "state", None)) and isinstance(getattr(part, "width", None), int)
 
 
-def keep(part: Any, given: Sequence[ValueInfoProto], output: str, modules: Sequence[Path], path: Path) -> None:
+def keep(part: Any, given: Sequence[Info], output: str, modules: Sequence[Path], path: Path) -> None:
     """Write a part as one file.
 
     Args:

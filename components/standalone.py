@@ -18,7 +18,8 @@ from components.servables import Embedding, Lookup, Vocabulary
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from onnx import ModelProto
+
+    from components.adapters.onnx_build import Model
 
 ROWS: Final = 256
 """Made-up rows that both answer."""
@@ -81,7 +82,7 @@ def standalone(path: Path, name: str, into: Path, target: str = "auto") -> Stand
     return Standalone(model=name, folder=str(folder), inputs=inputs, outputs=outputs, difference=difference)
 
 
-def _own(path: Path) -> ModelProto:
+def _own(path: Path) -> Model:
     """An ONNX file as it is; of one with a label beside its probabilities, as converters write them, the latter."""
     from components.adapters.from_onnx import FileConverter, load
 
@@ -94,20 +95,18 @@ def _own(path: Path) -> ModelProto:
 
 def _place(part: Any) -> tuple[list[Any], str]:
     """What a part that stands alone takes, and the name of what it yields."""
-    from onnx import TensorProto
-
-    from components.adapters.onnx_build import tensor
+    from components.adapters.onnx_build import FLOAT, INT64, STRING, tensor
 
     if isinstance(part, Vocabulary):
-        return [tensor("text", TensorProto.STRING, 1)], "ids"
+        return [tensor("text", STRING, 1)], "ids"
     if isinstance(part, Embedding):
-        return [tensor("ids", TensorProto.INT64, None)], "vectors"
+        return [tensor("ids", INT64, None)], "vectors"
     if isinstance(part, Lookup):
-        return [tensor("key", TensorProto.STRING, 1)], "values"
-    return [tensor("features", TensorProto.FLOAT, None)], "scores"
+        return [tensor("key", STRING, 1)], "values"
+    return [tensor("features", FLOAT, None)], "scores"
 
 
-def _checked(part: Any, graph: ModelProto, path: Path) -> float:
+def _checked(part: Any, graph: Model, path: Path) -> float:
     """The largest difference on made-up rows.
 
     Raises:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
+    Model: TypeAlias = ModelProto
+    Info: TypeAlias = ValueInfoProto
+
+FLOAT, INT64, STRING = 1, 7, 8
+"""Types of tensors, as ONNX numbers them."""
 OPSET = {"": 15, "ai.onnx.ml": 3}
 """The newest that every converter here knows, and old enough for the ONNX Runtime of any Triton still in use."""
 IR_VERSION = 8

@@ -91,6 +91,21 @@ def _tensor(path: Path, node: Any) -> Tensor:
     return Tensor(node.name, _TYPES[name], dims[1].dim_value or -1)
 
 
+def input_tensors(features: Mapping[str, str]) -> tuple[Tensor, ...]:
+    """What a model of these features takes."""
+    return tuple(
+        Tensor(name, "TYPE_STRING" if kind == "string" else "TYPE_FP32", width(kind)) for name, kind in features.items()
+    )
+
+
+def answer_tensors(task: str, classes: Sequence[Any]) -> tuple[Tensor, ...]:
+    """What a model of a task answers with, the numbers first."""
+    numbers = Tensor(NUMBERS[task], "TYPE_FP32", len(classes) if task == "multiclass" else 1)
+    if task == "regression":
+        return (numbers,)
+    return (numbers, Tensor(LABEL, "TYPE_STRING" if isinstance(classes[0], str) else "TYPE_INT64", 1))
+
+
 def check_chain(
     graphs: Mapping[str, Graph], features: Mapping[str, str], task: str = "binary", classes: Sequence[Any] = (0, 1)
 ) -> None:
@@ -99,17 +114,12 @@ def check_chain(
     Raises:
         GateError: a name, a type or a width does not fit; says which and between what.
     """
-    raw = tuple(
-        Tensor(name, "TYPE_STRING" if kind == "string" else "TYPE_FP32", width(kind)) for name, kind in features.items()
-    )
-    answer = [Tensor(NUMBERS[task], "TYPE_FP32", len(classes) if task == "multiclass" else 1)]
-    if task != "regression":
-        answer.append(Tensor(LABEL, "TYPE_STRING" if isinstance(classes[0], str) else "TYPE_INT64", 1))
+    raw = input_tensors(features)
     _fits("the features", raw, "pre.onnx", graphs["pre"].inputs)
     _fits("pre.onnx", graphs["pre"].inputs, "the model", raw)
     _fits("pre.onnx", graphs["pre"].outputs, "model.onnx", graphs["model"].inputs)
     _fits("model.onnx", graphs["model"].outputs, "post.onnx", graphs["post"].inputs)
-    _fits("post.onnx", graphs["post"].outputs, "the answer", answer)
+    _fits("post.onnx", graphs["post"].outputs, "the answer", answer_tensors(task, classes))
 
 
 def _fits(giver: str, given: Sequence[Tensor], taker: str, taken: Sequence[Tensor]) -> None:

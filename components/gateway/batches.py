@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Final
 from components.adapters.triton_config import MAX_ROWS
 from components.adapters.triton_http import Reply
 from components.errors import UnavailableError
-from components.gateway import wire
 from components.gateway.requests import TRACE
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door
-    from components.gateway.signature import Columns
+    from components.gateway.wire import Columns
     from components.profile import GatewayGather
 
 FIRST: Final = 32
@@ -127,10 +126,11 @@ def _parts(door: Door, reply: Reply, counts: list[int]) -> list[Reply]:
     """Each request's part of an answer; a refusal is the same for all, since their values were checked before."""
     if reply.status != 200 or len(counts) == 1:
         return [reply] * len(counts)
-    probabilities, labels = wire.read_answers(door.model, reply.header or len(reply.body), reply.body)
+    reader = door.signature.reader
+    columns = reader.read(reply.header, reply.body)
     parts, begin = [], 0
     for count in counts:
-        header, body = wire.write_reply(door.model, probabilities[begin : begin + count], labels[begin : begin + count])
+        header, body = reader.write([column[begin : begin + count] for column in columns])
         parts.append(Reply(200, body, header, reply.content_type))
         begin += count
     return parts

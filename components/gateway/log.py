@@ -142,17 +142,17 @@ class PredictionLog:
 
 
 def commit(store: DataStore, entries: list[Logged]) -> None:
-    """One commit with a file for each project and day."""
+    """One commit with a file for each release and day: releases may differ in their columns, and in their types."""
     import pyarrow.parquet as pq
 
     if BRANCH not in store.branches(BRANCH):
         store.branch(BRANCH, list(store.log("main"))[-1].id)
-    groups: dict[tuple[str, str], list[Logged]] = defaultdict(list)
+    groups: dict[tuple[str, int, str], list[Logged]] = defaultdict(list)
     for entry in entries:
-        groups[entry.door.project, _day(entry.receipt)].append(entry)
+        groups[entry.door.project, entry.door.number, _day(entry.receipt)].append(entry)
     with tempfile.TemporaryDirectory() as folder:
         puts = {}
-        for number, ((project, day), group) in enumerate(groups.items()):
+        for number, ((project, _, day), group) in enumerate(groups.items()):
             path = Path(folder) / str(number)
             pq.write_table(_table(group), path)
             first = min(_parsed(entry.receipt).unique for entry in group)
@@ -180,7 +180,7 @@ def logged(store: DataStore, receipt: receipts.Receipt) -> Iterator[dict[str, An
 
 
 def _table(entries: list[Logged]) -> Any:
-    """Rows of all entries, whose releases may differ: a column that one of them lacks is null there."""
+    """Rows of all entries; of one that has its receipt alone, the other columns are null."""
     import pyarrow as pa
 
     return pa.concat_tables([_rows(entry) for entry in entries], promote_options="default")
@@ -205,10 +205,11 @@ def _rows(entry: Logged) -> Any:
 def _whole(entry: Logged) -> Any:
     import pyarrow as pa
 
-    features = entry.door.signature.features
+    signature = entry.door.signature
     asked = wire.read_request(*entry.asked)
     said = wire.read_reply(*entry.said)
-    count = len(next(iter(asked.values())))
+    first = signature.inputs[0]
+    count = len(asked[first.name]) // first.width
     receipt = _parsed(entry.receipt)
     columns: dict[str, Any] = {
         "request": pa.array([entry.receipt] * count),
@@ -216,13 +217,21 @@ def _whole(entry: Logged) -> Any:
         "moment": pa.array([receipt.moment] * count, pa.timestamp("ms", "UTC")),
         "release": pa.array([receipt.release] * count, pa.int32()),
     }
-    for name, kind in features.items():
-        values = [None] * count if name in entry.redact else _plain(asked[name])
-        columns[f"input.{name}"] = pa.array(values, pa.string() if kind == "string" else pa.float32())
-    nothing = [None] * count  # a client of V2 may ask for one output alone
-    columns["probability"] = pa.array(said.get("probability", nothing), pa.float32())
-    columns["label"] = pa.array(said.get("label", nothing), pa.int64())
+    nothing = [None] * count
+    for spec in signature.inputs:
+        values = nothing if spec.name in entry.redact else wire.cut(_plain(asked[spec.name]), spec)
+        columns[f"input.{spec.name}"] = pa.array(values, _arrow(spec))
+    for spec in signature.speech.outputs:  # a client of V2 may ask for one output alone
+        values = wire.cut(said[spec.name], spec) if spec.name in said else nothing
+        columns[spec.name] = pa.array(values, _arrow(spec))
     return pa.table(columns)
+
+
+def _arrow(spec: wire.Spec) -> Any:
+    import pyarrow as pa
+
+    kind = {"BYTES": pa.string(), "FP32": pa.float32(), "INT64": pa.int64()}[spec.datatype]
+    return pa.list_(kind, spec.width) if spec.many else kind
 
 
 def _plain(values: list[Any]) -> list[Any]:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.log import PredictionLog
     from components.gateway.metrics import Metrics
-    from components.gateway.signature import Columns
+    from components.gateway.wire import Columns
     from components.profile import GatewayGather
-    from components.project import DefaultAnswer
 
 GONE: Final = ("unknown model", "is not found", "is not healthy", "is not ready", "has no available versions")
 """Triton's words for a model that is not there, or whose process died."""
@@ -39,9 +38,14 @@ _INPUT: Final = re.compile(r"input '([^']*)'")
 class LateError(Exception):
     """The model did not answer in time, and the project names what to say then."""
 
-    def __init__(self, default: DefaultAnswer) -> None:
+    def __init__(self, door: Door, default: Columns) -> None:
         super().__init__("late")
-        self.default = default
+        self.door = door
+        self._default = default
+
+    def columns(self, rows: int) -> Columns:
+        """The default answer to each of so many rows, as the door's tensors."""
+        return [column * rows for column in self._default]
 
 
 class Question(NamedTuple):
@@ -148,8 +152,9 @@ class Model:
 
     def _late(self, door: Door) -> Exception:
         online = self._catalogue.entry(door.project).online
-        if online.default is not None:
-            return LateError(online.default)
+        default = online.default and door.signature.speech.default(online.default)
+        if default:
+            return LateError(door, default)
         return Problem(504, f"the model did not answer within {online.seconds or self._seconds:g} s")
 
     async def _post(self, door: Door, header: int | None, body: bytes) -> Reply:
@@ -176,9 +181,7 @@ def _refusal(door: Door, status: int, words: str) -> Problem:
     """Triton's refusal of a request, in terms of the project."""
     said = words.replace(door.model, door.project).split("\n", 1)[0]
     found = _INPUT.search(said)
-    kinds = ", ".join(
-        f"{name} {'BYTES' if kind == 'string' else 'FP32'} [rows, 1]" for name, kind in door.signature.features.items()
-    )
+    kinds = ", ".join(spec.shown for spec in door.signature.inputs)
     theirs = status < 500 or any(text in words for text in THEIRS)
     field = found.group(1) if found else ""
     return Problem(400 if theirs else 502, said or "refused", field=field, accepted=kinds)

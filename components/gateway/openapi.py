@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from components.adapters.triton_config import MAX_ROWS
+from components.model_inputs import is_array, width
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door
@@ -45,28 +46,6 @@ _PROBLEM: Final[Schema] = {
     },
 }
 
-_ANSWERS: Final[Schema] = {
-    "type": "object",
-    "required": ["project", "release", "receipt", "answers", "default"],
-    "properties": {
-        "project": {"type": "string"},
-        "release": {"type": ["integer", "null"], "description": "The release that answered."},
-        "receipt": {"type": ["string", "null"], "description": "Leads to the release: `trilha trail RECEIPT`."},
-        "default": {"type": "boolean", "description": "The model was late; this is the project's default answer."},
-        "answers": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["probability", "label"],
-                "properties": {
-                    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-                    "label": {"type": "integer"},
-                },
-            },
-        },
-    },
-}
-
 
 def document(doors: Iterable[Door]) -> Schema:
     """The whole document for the projects whose champions are given."""
@@ -84,14 +63,14 @@ def document(doors: Iterable[Door]) -> Schema:
         "security": [{"bearer": []}],
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Problem": _PROBLEM, "Answers": _ANSWERS},
+            "schemas": {"Problem": _PROBLEM},
         },
     }
 
 
 def _predict(door: Door) -> Schema:
     signature = door.signature
-    columns: dict[str, Schema] = {name: dict(_TYPES[kind]) for name, kind in signature.features.items()}
+    columns: dict[str, Schema] = {name: _column(kind) for name, kind in signature.features.items()}
     extra = {name: {"description": "Left out."} for name in signature.extras}
     row: Schema = {
         "type": "object",
@@ -106,12 +85,38 @@ def _predict(door: Door) -> Schema:
     }  # fmt: skip
     return {
         "operationId": f"predict_{door.project}",
-        "summary": f"The probability that {signature.target} is 1, row by row.",
+        "summary": f"{signature.speech.says.format(signature.target)}, row by row.",
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": body, "example": {"rows": [signature.example]}}},
         },
-        "responses": {"200": _content("Answers", "Answers, in the rows' order."), **_problems()},
+        "responses": {
+            "200": {
+                "description": "Answers, in the rows' order.",
+                "content": {"application/json": {"schema": _answers(door)}},
+            },
+            **_problems(),
+        },
+    }
+
+
+def _column(kind: str) -> Schema:
+    if not is_array(kind):
+        return dict(_TYPES[kind])
+    return {"type": ["array", "null"], "items": _TYPES["double"], "minItems": width(kind), "maxItems": width(kind)}
+
+
+def _answers(door: Door) -> Schema:
+    return {
+        "type": "object",
+        "required": ["project", "release", "receipt", "answers", "default"],
+        "properties": {
+            "project": {"type": "string"},
+            "release": {"type": ["integer", "null"], "description": "The release that answered."},
+            "receipt": {"type": ["string", "null"], "description": "Leads to the release: `trilha trail RECEIPT`."},
+            "default": {"type": "boolean", "description": "The model was late; this is the project's default answer."},
+            "answers": {"type": "array", "items": door.signature.speech.schema()},
+        },
     }
 
 
@@ -122,8 +127,6 @@ def _get(name: str, words: str, *, array: bool = False) -> Schema:
 
 
 def _problems() -> Mapping[str, Schema]:
-    return {status: _content("Problem", words, "application/problem+json") for status, words in _REFUSALS.items()}
-
-
-def _content(schema: str, words: str, kind: str = "application/json") -> Schema:
-    return {"description": words, "content": {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}
+    schema = {"$ref": "#/components/schemas/Problem"}
+    content = {"application/problem+json": {"schema": schema}}
+    return {status: {"description": words, "content": content} for status, words in _REFUSALS.items()}

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from components.adapters.triton_config import MAX_ROWS
+from components.adapters.triton_config import MAX_ROWS, input_tensors
 from components.gateway.problems import Problem
-from components.gateway.wire import Writer
+from components.gateway.speech import spec_of, speech_of
+from components.gateway.wire import Columns, Reader, Writer
+from components.model_inputs import is_array, width
 from components.predict import accepted
 
 if TYPE_CHECKING:
@@ -21,10 +23,8 @@ if TYPE_CHECKING:
 
 _TYPES: Final[dict[str, Any]] = {"string": str | None, "double": float | None, "bigint": int | float | None}
 _WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_ITEM: Final = re.compile(r"\[[0-9]+\]$")
 _NAMED: Final = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
-
-Columns = list[list[Any]]
-"""The values of each feature, in the features' order; None for a missing one."""
 
 
 class Signature:
@@ -39,9 +39,14 @@ class Signature:
         self.features = dict(prepared.features)
         self.example = dict(release.bundle.example)
         self.target = prepared.target
-        self.writer = Writer(self.features)
+        self.inputs = tuple(
+            spec_of(one, many=is_array(self.features[one.name])) for one in input_tensors(self.features)
+        )
+        self.speech = speech_of(prepared.task, prepared.classes)
+        self.writer = Writer(self.inputs, self.speech.outputs)
+        self.reader = Reader(release.bundle.model, self.speech.outputs)
         names = [f"c{number}" for number in range(len(self.features))]
-        fields: list[Any] = [(name, _TYPES[kind]) for name, kind in zip(names, self.features.values(), strict=True)]
+        fields: list[Any] = [(name, _type(kind)) for name, kind in zip(names, self.features.values(), strict=True)]
         rename = dict(zip(names, self.features, strict=True))
         # Rows of the project's own tables may be given as they are: the key and the target are left out.
         self.extras = tuple(name for name in (prepared.row, prepared.target) if name not in self.features)
@@ -102,7 +107,10 @@ class Signature:
         found = _WHERE.match(str(error))
         what, where = (found["what"], (found["path"] or "").lstrip(".")) if found else (str(error), "")
         named = _NAMED.match(what)
-        column = where.rsplit("].", 1)[-1] if "]." in where else ""
+        column = where.split("].", 1)[-1] if "]." in where else ""
+        array = _ITEM.sub("", column)
+        if column not in self.features and is_array(self.features.get(array, "")):
+            column = array
         if named and "[" in where:
             return self._named(named["name"], where, missing="missing" in what)
         if column in self.features:
@@ -121,6 +129,14 @@ class Signature:
     def shape(self) -> str:
         """A body in one line."""
         return f'{{"rows": [{{{", ".join(self.features)}}}, ...]}}, 1 to {MAX_ROWS} rows'
+
+
+def _type(kind: str) -> Any:
+    """What a value of a feature is decoded as."""
+    if not is_array(kind):
+        return _TYPES[kind]
+    size = width(kind)
+    return Annotated[list[float | None], msgspec.Meta(min_length=size, max_length=size)] | None
 
 
 def decoded(decoder: msgspec.json.Decoder[Any], body: bytes, signature: Signature) -> Any:

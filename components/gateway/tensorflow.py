@@ -1,7 +1,8 @@
 """TensorFlow Serving's REST API, so that its clients move without a change.
 
-Versions are release numbers, labels are `champion` and `previous`. Inputs are one value a row; where a client sends a
-list of one, that is taken as well. A missing value is null or the token NaN. What is refused is 400, as there, not 422.
+Versions are release numbers, labels are `champion` and `previous`. Inputs are one value a row, where a client's list
+of one is taken as well, or an array. A missing value is null or the token NaN. What is refused is 400, as there,
+not 422.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -17,23 +18,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from components.adapters.triton_config import ANSWER, MAX_ROWS
-from components.gateway import typed
+from components.adapters.triton_config import MAX_ROWS
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
 from components.gateway.v2 import RECEIPT, RELEASE
+from components.model_inputs import is_array
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.model import Model, Said
-    from components.gateway.signature import Columns, Signature
+    from components.gateway.signature import Signature
+    from components.gateway.speech import Speech
+    from components.gateway.wire import Columns, Spec
 
 VERBS: Final = ("predict", "classify", "regress")
 SIGNATURES: Final = ("", "serving_default", *(f"tensorflow/serving/{verb}" for verb in VERBS))
 
-_DTYPES: Final = {"string": "DT_STRING", "double": "DT_FLOAT", "bigint": "DT_FLOAT"}
-_OUTPUTS: Final = {"TYPE_FP32": "DT_FLOAT", "TYPE_INT64": "DT_INT64"}
+_DTYPES: Final = {"BYTES": "DT_STRING", "FP32": "DT_FLOAT", "INT64": "DT_INT64"}
 _encode = msgspec.json.encode
 
 
@@ -64,6 +66,7 @@ async def ask(model: Model, verb: str, project: str, version: str, label: str, b
 
     def write(door: Door) -> Question:
         nonlocal rows
+        _check_verb(verb, door)
         try:
             columns = _columns(verb, asked, door.signature)
         except Problem as problem:
@@ -76,24 +79,35 @@ async def ask(model: Model, verb: str, project: str, version: str, label: str, b
     try:
         said = await model.ask(write, project, version, label)
     except LateError as late:
-        probabilities, labels = [late.default.probability] * rows, [int(late.default.label)] * rows
-        return Answer(_told(verb, probabilities, labels, columnar=columnar))
-    return Answer(_told(verb, *typed.read(said), columnar=columnar), headers=_named(said))
+        return Answer(_told(verb, late.door.signature.speech, late.columns(rows), columnar=columnar))
+    signature = said.door.signature
+    columns = signature.reader.read(said.header, said.body)
+    return Answer(_told(verb, signature.speech, columns, columnar=columnar), headers=_named(said))
 
 
 def _named(said: Said) -> dict[str, str]:
     return {RECEIPT: said.receipt, RELEASE: str(said.door.number)}
 
 
-def _told(verb: str, probabilities: Sequence[float], labels: Sequence[int], *, columnar: bool) -> bytes:
-    if verb == "classify":
-        return _encode({"results": [[["0", 1 - one], ["1", one]] for one in probabilities]})
-    if verb == "regress":
-        return _encode({"results": probabilities})
+def _check_verb(verb: str, door: Door) -> None:
+    """Refuse to classify with a model that has no classes, and to regress with one that has several numbers a row."""
+    speech = door.signature.speech
+    if verb not in speech.verbs:
+        words = f"{door.project} is a model of task {speech.task}, which does not {verb}"
+        raise Problem(400, words, accepted=", ".join(speech.verbs))
+
+
+def _told(verb: str, speech: Speech, columns: Columns, *, columnar: bool) -> bytes:
+    """Of a single output, the name is left out, as TensorFlow Serving does."""
+    if verb != "predict":
+        return _encode({"results": speech.scores(columns) if verb == "classify" else columns[0]})
+    names = [spec.name for spec in speech.outputs]
     if columnar:
-        return _encode({"outputs": {"probability": probabilities, "label": labels}})
-    pairs = zip(probabilities, labels, strict=True)
-    return _encode({"predictions": [{"probability": one, "label": two} for one, two in pairs]})
+        return _encode({"outputs": dict(zip(names, columns, strict=True)) if len(names) > 1 else columns[0]})
+    if len(names) == 1:
+        return _encode({"predictions": columns[0]})
+    rows = zip(*columns, strict=True)
+    return _encode({"predictions": [dict(zip(names, row, strict=True)) for row in rows]})
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
@@ -122,7 +136,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _columns(verb: str, asked: Mapping[str, Any], signature: Signature) -> Columns:
     if verb != "predict":
-        return signature.converted(_examples(asked))
+        return signature.converted(_examples(asked, signature))
     given = [name for name in ("instances", "inputs") if name in asked]
     if len(given) != 1:
         raise Problem(400, "one of instances and inputs has to be there", field="instances", accepted=signature.shape())
@@ -132,10 +146,10 @@ def _columns(verb: str, asked: Mapping[str, Any], signature: Signature) -> Colum
     if len(signature.features) == 1 and not any(isinstance(row, dict) and "b64" not in row for row in rows):
         (name,) = signature.features
         rows = [row if isinstance(row, dict) and name in row else {name: row} for row in rows]
-    return signature.converted([_row(row) for row in rows])
+    return signature.converted([_row(row, signature) for row in rows])
 
 
-def _examples(asked: Mapping[str, Any]) -> list[Any]:
+def _examples(asked: Mapping[str, Any], signature: Signature) -> list[Any]:
     examples, context = asked.get("examples"), asked.get("context", {})
     if not isinstance(examples, list) or not 0 < len(examples) <= MAX_ROWS:
         raise Problem(
@@ -150,7 +164,7 @@ def _examples(asked: Mapping[str, Any]) -> list[Any]:
         both = sorted(example.keys() & context.keys())
         if both:
             raise Problem(400, f"examples[{number}]: {both[0]!r} is in context as well", field=f"examples[{number}]")
-        rows.append(_row(context | example))
+        rows.append(_row(context | example, signature))
     return rows
 
 
@@ -166,8 +180,15 @@ def _transposed(inputs: Any, signature: Signature) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _row(row: Any) -> Any:
-    return {name: _value(name, value) for name, value in row.items()} if isinstance(row, dict) else row
+def _row(row: Any, signature: Signature) -> Any:
+    if not isinstance(row, dict):
+        return row
+    return {
+        name: [_value(name, one) for one in value]
+        if isinstance(value, list) and is_array(signature.features.get(name, ""))
+        else _value(name, value)
+        for name, value in row.items()
+    }
 
 
 def _value(name: str, value: Any) -> Any:
@@ -204,8 +225,8 @@ def status(catalogue: Catalogue, project: str, version: str, label: str) -> Answ
 def metadata(catalogue: Catalogue, project: str, version: str, label: str) -> Answer:
     """`GET /v1/models/NAME[/versions/V|/labels/L]/metadata`."""
     door = catalogue.door(project, version, label)
-    inputs = {name: _tensor(name, _DTYPES[kind]) for name, kind in door.signature.features.items()}
-    outputs = {name: _tensor(name, _OUTPUTS[kind]) for name, (kind, _) in ANSWER.items()}
+    inputs = {spec.name: _tensor(spec) for spec in door.signature.inputs}
+    outputs = {spec.name: _tensor(spec) for spec in door.signature.speech.outputs}
     signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
     kind = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
     definition = {"@type": kind, "signature_def": {"serving_default": signature}}
@@ -213,6 +234,7 @@ def metadata(catalogue: Catalogue, project: str, version: str, label: str) -> An
     return Answer(_encode({"model_spec": spec, "metadata": {"signature_def": definition}}))
 
 
-def _tensor(name: str, dtype: str) -> dict[str, Any]:
-    shape = {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
-    return {"dtype": dtype, "tensor_shape": shape, "name": f"{name}:0"}
+def _tensor(spec: Spec) -> dict[str, Any]:
+    sizes = ["-1", str(spec.width)] if spec.many else ["-1"]
+    shape = {"dim": [{"size": size, "name": ""} for size in sizes], "unknown_rank": False}
+    return {"dtype": _DTYPES[spec.datatype], "tensor_shape": shape, "name": f"{spec.name}:0"}

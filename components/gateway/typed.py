@@ -8,20 +8,12 @@ import msgspec
 
 from components.gateway.model import LateError, Question
 from components.gateway.requests import Answer
-from components.gateway.wire import read_answers
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door, Entry
-    from components.gateway.model import Model, Said
+    from components.gateway.model import Model
 
 _encode = msgspec.json.Encoder().encode
-
-
-class One(msgspec.Struct, gc=False):
-    """The answer to one row."""
-
-    probability: float
-    label: int
 
 
 class Answers(msgspec.Struct, gc=False):
@@ -30,7 +22,7 @@ class Answers(msgspec.Struct, gc=False):
     project: str
     release: int | None
     receipt: str | None
-    answers: list[One]
+    answers: list[Any]
     default: bool = False
 
 
@@ -47,14 +39,11 @@ async def predict(model: Model, project: str, body: bytes) -> Answer:
     try:
         said = await model.ask(write, project)
     except LateError as late:
-        answers = [One(late.default.probability, late.default.label)] * rows
+        answers = late.door.signature.speech.rows(late.columns(rows))
         return Answer(_encode(Answers(project, None, None, answers, default=True)))
-    return Answer(_encode(Answers(project, said.door.number, said.receipt, list(map(One, *read(said))))))
-
-
-def read(said: Said) -> tuple[list[float], list[int]]:
-    """Probabilities and labels."""
-    return read_answers(said.door.model, said.header or len(said.body), said.body)
+    signature = said.door.signature
+    answers = signature.speech.rows(signature.reader.read(said.header, said.body))
+    return Answer(_encode(Answers(project, said.door.number, said.receipt, answers)))
 
 
 def described(name: str, entry: Entry) -> dict[str, Any]:
@@ -68,6 +57,8 @@ def described(name: str, entry: Entry) -> dict[str, Any]:
         "digest": door.release.digest,
         "model": door.model,
         "target": door.signature.target,
+        "task": door.signature.speech.task,
+        "classes": door.signature.speech.classes,
         "features": door.signature.features,
         "example": door.signature.example,
         "releases": sorted(entry.doors),

@@ -5,18 +5,18 @@ What is let through is a list, and Triton's model control, its shared memory, it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from components.adapters.triton_config import ANSWER
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
-from components.gateway.wire import LENGTH
+from components.gateway.wire import LENGTH, Spec
 
 if TYPE_CHECKING:
-    from components.gateway.catalogue import Catalogue, Door
+    from components.gateway.catalogue import Catalogue
     from components.gateway.model import Model
     from components.gateway.requests import Request
 
@@ -63,21 +63,14 @@ def metadata(catalogue: Catalogue, project: str, version: str) -> Answer:
         "name": project,
         "versions": [version] if version else [str(number) for number in known],
         "platform": "ensemble",
-        "inputs": inputs_of(door),
-        "outputs": [
-            {"name": name, "datatype": kind.removeprefix("TYPE_"), "shape": [-1, width]}
-            for name, (kind, width) in ANSWER.items()
-        ],
+        "inputs": _shown(door.signature.inputs),
+        "outputs": _shown(door.signature.speech.outputs),
     }
     return Answer(msgspec.json.encode(facts))
 
 
-def inputs_of(door: Door) -> list[dict[str, Any]]:
-    """The tensors that a door takes."""
-    return [
-        {"name": name, "datatype": "BYTES" if kind == "string" else "FP32", "shape": [-1, 1]}
-        for name, kind in door.signature.features.items()
-    ]
+def _shown(specs: Sequence[Spec]) -> list[dict[str, Any]]:
+    return [{"name": name, "datatype": datatype, "shape": [-1, width]} for name, datatype, width, _ in specs]
 
 
 def ready(catalogue: Catalogue, project: str, version: str) -> Answer:

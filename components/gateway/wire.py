@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -17,9 +19,14 @@ from components.gateway.problems import Problem
 LENGTH: Final = "Inference-Header-Content-Length"
 """The HTTP header with the length of the JSON header."""
 
-_ASKED: Final = ("probability", "label")
 _NAN: Final = float("nan")
 _CODES: Final = {"FP32": "f", "INT64": "q"}
+
+
+Columns = list[list[Any]]
+"""The values of each tensor, one a row: a list where the tensor has many columns, None for a missing one."""
+
+Write = Callable[[Sequence[Any]], bytes]
 
 
 class Parameters(msgspec.Struct):
@@ -55,22 +62,35 @@ _reply = msgspec.json.Decoder(Reply)
 _asked = msgspec.json.Decoder(Asked)
 
 
-class Writer:
-    """Writes requests for models that take `features`.
+class Spec(NamedTuple):
+    """What is known of a tensor before it comes: its name, its type in V2's words, its columns.
 
-    Args:
-        features: column -> `string`, `double` or `bigint`.
+    `many` says that a row's value is a list, which may be a list of one.
     """
 
-    def __init__(self, features: Mapping[str, str]) -> None:
-        self._texts = tuple(kind == "string" for kind in features.values())
-        inputs = ",".join(
-            f'{{"name":{_quoted(name)},"datatype":"{"BYTES" if kind == "string" else "FP32"}","shape":[%d,1],'
-            '"parameters":{"binary_data_size":%d}}'
-            for name, kind in features.items()
-        )
-        outputs = ",".join(f'{{"name":"{name}","parameters":{{"binary_data":true}}}}' for name in _ASKED)
-        self._header = f'{{"inputs":[{inputs}],"outputs":[{outputs}]}}'
+    name: str
+    datatype: str
+    width: int
+    many: bool
+
+    @property
+    def shown(self) -> str:
+        """For messages."""
+        return f"{self.name} {self.datatype} [rows, {self.width}]"
+
+
+class Writer:
+    """Writes requests.
+
+    Args:
+        inputs: the tensors that the model takes.
+        outputs: those that it answers with.
+    """
+
+    def __init__(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> None:
+        self._writers = tuple(_writer(spec) for spec in inputs)
+        outs = ",".join(f'{{"name":{_quoted(spec.name)},"parameters":{{"binary_data":true}}}}' for spec in outputs)
+        self._header = f'{{"inputs":[{_described(inputs)}],"outputs":[{outs}]}}'
 
     def write(self, columns: Sequence[Sequence[Any]]) -> tuple[int, bytes]:
         """The length of the header, and header and tensors.
@@ -78,15 +98,88 @@ class Writer:
         Args:
             columns: the values of each feature, in the features' order; None for a missing one.
         """
+        return _written(self._header, self._writers, columns)
+
+
+class Reader:
+    """Reads answers, and writes them, where one is cut in parts.
+
+    Args:
+        model: whose they are.
+        outputs: the tensors that it answers with.
+    """
+
+    def __init__(self, model: str, outputs: Sequence[Spec]) -> None:
+        self._model = model
+        self._outputs = tuple(outputs)
+        self._writers = tuple(_writer(spec) for spec in outputs)
+        name = _quoted(model)
+        self._header = f'{{"model_name":{name},"model_version":"1","outputs":[{_described(outputs)}]}}'
+
+    def read(self, header: int | None, body: bytes) -> Columns:
+        """Each output's values, a list of them a row where it is several columns wide.
+
+        Raises:
+            Problem: it is not the answer of this model, or not one at all; 502.
+        """
+        try:
+            reply = _reply.decode(body if header is None else body[:header])
+            found = _read(reply.outputs, header, body)
+            columns = [cut(found[spec.name], spec) for spec in self._outputs]
+        except (msgspec.MsgspecError, KeyError, ValueError, struct.error) as error:
+            raise Problem(502, f"Triton's answer cannot be read: {error}") from error
         rows = len(columns[0])
-        sizes: list[int] = []
-        tensors: list[bytes] = []
-        for text, values in zip(self._texts, columns, strict=True):
-            data = _texts(values) if text else _numbers(values)
-            sizes += (rows, len(data))
-            tensors.append(data)
-        header = (self._header % tuple(sizes)).encode()
-        return len(header), b"".join((header, *tensors))
+        if reply.model_name != self._model or not rows or any(len(column) != rows for column in columns):
+            raise Problem(502, f"Triton answered with {reply.model_name}, {rows} rows; asked was {self._model}")
+        return columns
+
+    def write(self, columns: Columns) -> tuple[int, bytes]:
+        """An answer as Triton gives it: the length of the header, and header and tensors."""
+        return _written(self._header, self._writers, columns)
+
+
+def cut(values: list[Any], spec: Spec) -> list[Any]:
+    """Values of a tensor, one a row, or a list of them.
+
+    Raises:
+        ValueError: they do not come out even.
+    """
+    if not spec.many:
+        return values
+    width = spec.width
+    if len(values) % width:
+        raise ValueError(f"{len(values)} values are no rows of {width}")
+    return [values[begin : begin + width] for begin in range(0, len(values), width)]
+
+
+def _described(specs: Sequence[Spec]) -> str:
+    """Tensors in a header; their rows and their bytes are left open."""
+    return ",".join(
+        f'{{"name":{_quoted(spec.name)},"datatype":"{spec.datatype}","shape":[%d,{spec.width}],'
+        '"parameters":{"binary_data_size":%d}}'
+        for spec in specs
+    )
+
+
+def _written(template: str, writers: Sequence[Write], columns: Sequence[Sequence[Any]]) -> tuple[int, bytes]:
+    rows = len(columns[0])
+    sizes: list[int] = []
+    tensors: list[bytes] = []
+    for write, values in zip(writers, columns, strict=True):
+        data = write(values)
+        sizes += (rows, len(data))
+        tensors.append(data)
+    header = (template % tuple(sizes)).encode()
+    return len(header), b"".join((header, *tensors))
+
+
+def _writer(spec: Spec) -> Write:
+    """What makes bytes of a tensor's values."""
+    if spec.datatype == "BYTES":
+        return _texts
+    if spec.datatype == "INT64":
+        return _whole
+    return partial(_arrays, spec.width) if spec.many else _numbers
 
 
 def _quoted(name: str) -> str:
@@ -110,36 +203,13 @@ def _numbers(values: Sequence[float | None]) -> bytes:
         return array("f", [_NAN if value is None else value for value in values]).tobytes()
 
 
-def write_reply(model: str, probabilities: Sequence[float], labels: Sequence[int]) -> tuple[int, bytes]:
-    """An answer as Triton gives it: the length of the header, and header and tensors."""
-    rows = len(labels)
-    outputs = ",".join(
-        f'{{"name":"{name}","datatype":"{kind}","shape":[{rows},1],"parameters":{{"binary_data_size":{size * rows}}}}}'
-        for name, kind, size in (("probability", "FP32", 4), ("label", "INT64", 8))
-    )
-    header = f'{{"model_name":"{model}","model_version":"1","outputs":[{outputs}]}}'.encode()
-    return len(header), b"".join((header, array("f", probabilities).tobytes(), array("q", labels).tobytes()))
+def _arrays(width: int, values: Sequence[Sequence[float | None] | None]) -> bytes:
+    missing = [None] * width
+    return _numbers(list(chain.from_iterable(missing if row is None else row for row in values)))
 
 
-def read_answers(model: str, header: int, body: bytes) -> tuple[list[float], list[int]]:
-    """Probabilities and labels of an answer.
-
-    Raises:
-        Problem: it is not the answer of `model`, or not one at all; 502.
-    """
-    try:
-        reply = _reply.decode(body[:header])
-        offset, found = header, {}
-        for tensor in reply.outputs:
-            size = tensor.parameters.binary_data_size
-            found[tensor.name] = body[offset : offset + size]
-            offset += size
-        probabilities, labels = array("f", found["probability"]), array("q", found["label"])
-    except (msgspec.MsgspecError, KeyError, ValueError) as error:
-        raise Problem(502, f"Triton's answer cannot be read: {error}") from error
-    if reply.model_name != model or len(probabilities) != len(labels) or not labels:
-        raise Problem(502, f"Triton answered with {reply.model_name}, {len(labels)} rows; asked was {model}")
-    return probabilities.tolist(), labels.tolist()
+def _whole(values: Sequence[int]) -> bytes:
+    return array("q", values).tobytes()
 
 
 def read_request(header: int | None, body: bytes) -> dict[str, list[Any]]:

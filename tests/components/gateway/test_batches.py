@@ -38,7 +38,7 @@ class Slow:
         await asyncio.sleep(0.001)
         if self.error:
             raise self.error
-        length, whole = wire.write_reply(door.model, distances, [int(one) for one in distances])
+        length, whole = door.signature.reader.write([distances, [int(one) for one in distances]])
         return Reply(200, whole, length, b"")
 
 
@@ -50,7 +50,7 @@ def columns(*distances: float) -> list[list[Any]]:
 async def ask(batches: Batches, door: Door, *distances: float) -> list[float]:
     asked = columns(*distances)
     reply = await batches.ask(door, *door.signature.writer.write(asked), asked)
-    return wire.read_answers(door.model, reply.header or 0, reply.body)[0]
+    return door.signature.reader.read(reply.header, reply.body)[0]
 
 
 def test_each_gets_its_own(behind: Release) -> None:
