@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import httpx
 import pytest
 
@@ -50,6 +51,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
 def bucket(s3_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """`s3://NAME` of a fresh bucket; server and credentials come from the environment, as in a pod."""
     url, buckets = s3_server
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # else with the credentials of the test before
     name = f"bucket-{abs(hash(tmp_path)):x}"
     (buckets / name).mkdir()
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)

@@ -104,10 +104,11 @@ def test_damaged_golden_file(registry: Workspace, one: Release, fitted: Fitted) 
     assert registry.artifacts.local(one.bundle.golden).read_bytes().startswith(b"PAR1")
 
 
+@pytest.mark.usefixtures("small")
 def test_no_release(workspace: Workspace) -> None:
     """There is nothing to follow, and what to do is said."""
-    with pytest.raises(NotFoundError, match="next: trilha run flights"):
-        reconcile(workspace, "flights")
+    with pytest.raises(NotFoundError, match="next: trilha run small"):
+        reconcile(workspace, "small")
 
 
 def test_no_server(registry: Workspace, one: Release, repository: Path) -> None:

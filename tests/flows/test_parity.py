@@ -321,14 +321,16 @@ def test_a_source_that_answers_the_second_time(
 @pytest.mark.timeout(600)
 def test_a_step_that_draws_lots_is_found(small: Path, temporary: Path) -> None:
     """The node that makes something else each time is named with what differs, and the exit code says so."""
-    path = small / "config" / "projects" / "small" / "features.sql"
-    path.write_text(path.read_text().replace("weight", "weight + random() as weight"))
-    text = ended(trilha("--engines", "local,prefect", "--until", "prepare"), 1)
+    path = small / "notebooks" / "small.ipynb"
+    drawn = path.read_text().replace("C=strength", "C=strength * (1 + __import__('secrets').randbelow(1000))")
+    assert drawn != path.read_text()
+    path.write_text(drawn)
+    text = ended(trilha("--engines", "local,prefect", "--until", "select"), 1)
     lines = text.splitlines()
-    assert next(line for line in lines if line.startswith("prepare ")).endswith("DIFFERS")
-    assert next(line for line in lines if line.startswith("publish ")).endswith("same")
-    assert "prepare: output.train.file.sha256: local " in text
-    assert not any(line.startswith(("observe:", "ingest:", "validate:", "publish:")) for line in lines)
+    assert next(line for line in lines if line.startswith("train-00 ")).endswith("DIFFERS")
+    assert next(line for line in lines if line.startswith("prepare ")).endswith("same")
+    assert "train-00: output." in text
+    assert not any(line.startswith(("observe:", "ingest:", "validate:", "publish:", "prepare:")) for line in lines)
 
 
 @pytest.mark.slow

@@ -51,8 +51,12 @@ def test_killed(yard: Yard) -> None:
     eventually(lambda: yard.state(run), lambda state: state == "CRASHED", seconds=60)
     _, left = psutil.wait_procs(victims, timeout=15)
     assert left == []
-    tasks = yard.ask("/task_runs/filter", flow_runs={"id": {"any_": [run]}})
-    assert {task["state_type"] for task in tasks if task["name"].startswith("train")} == {"CRASHED"}
+
+    def trials() -> set[str]:
+        tasks = yard.ask("/task_runs/filter", flow_runs={"id": {"any_": [run]}})
+        return {task["state_type"] for task in tasks if task["name"].startswith("train")}
+
+    eventually(trials, lambda states: states == {"CRASHED"}, seconds=10)  # right after their run
 
     yard.let_go()
     again = yard.start(until="select")  # by a worker that took the other one's place, in the slot that it had

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +46,13 @@ while pathlib.Path({hold!r}).exists():
     time.sleep(0.05)
 """
 """A cell that keeps a trial from ending for as long as a file is there."""
+
+COMPILE = """
+import sys
+from flows.cli import main
+sys.argv = ["trilha", "prefect", "compile", "--profile", "test", "--output", sys.argv[1]]
+main()
+"""
 
 RUN = """
 import sys
@@ -167,24 +173,29 @@ class Machines:
 
     def deploy(self) -> None:
         """Make the pools, and deploy `step` for one of them and the lifecycle of `small` for the other."""
-        [steps] = yaml.safe_load(snippet().replace("gpu-pool", self.there.pool))["deployments"]
+        path = self.shared / "prefect.yaml"
+        self.run("-c", COMPILE, str(path))
+        deployments = yaml.safe_load(path.read_text())["deployments"]
+        [steps] = [one for one in deployments if one["entrypoint"] == "flows.deployments.step"]
         lifecycle = {
             "name": self.here.pool,
             "entrypoint": "flows.deployments.lifecycle",
             "parameters": {"project": "small", "profile": "test"},
             "work_pool": {"name": self.here.pool},
-            "pull": [],
         }
-        path = self.shared / "prefect.yaml"
-        path.write_text(yaml.safe_dump({"name": "trilha", "deployments": [steps, lifecycle]}))
+        path.write_text(yaml.safe_dump({"name": "trilha", "pull": [], "deployments": [steps, lifecycle]}))
         for machine in (self.here, self.there):
             self.tell("POST", "/work_pools/", name=machine.pool, type="process")
         self.command("deploy", "--prefect-file", str(path), "--all")
 
     def command(self, *arguments: str) -> None:
         """`prefect ARGUMENTS`, on the first machine."""
+        self.run("-m", "prefect", "--no-prompt", *arguments)
+
+    def run(self, *arguments: str) -> None:
+        """Python with these arguments, on the first machine."""
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            [sys.executable, *arguments],
             cwd=self.here.root,
             env=self.here.environment,
             capture_output=True,
@@ -211,13 +222,6 @@ class Machines:
         wanted = {"flow_run_id": {"any_": [flow_run]}}
         lines = eventually(lambda: self.ask("logs", logs=wanted), bool)
         return "\n".join(line["message"] for line in lines)
-
-
-def snippet() -> str:
-    """The deployment of `step` as the how-to page has it."""
-    lines = (ROOT / "docs" / "how-to" / "placement.md").read_text().splitlines()
-    rest = lines[lines.index("    deployments:") :]
-    return textwrap.dedent("\n".join(rest[: rest.index("")]))
 
 
 @pytest.fixture(scope="module")
@@ -498,6 +502,6 @@ def test_a_call_that_is_too_long(machines: Machines) -> None:
     """What Prefect's server would refuse is refused before anything runs, with the step's place in the DAG."""
     machines.project("long", placement={"prepare": machines.there.pool})
     features = machines.here.root / "config" / "projects" / "long" / "features.sql"
-    features.write_text(features.read_text() + "-- long\n" * 70_000)
+    features.write_text(features.read_text().replace("select ", f"select '{'long ' * 120_000}' as text, ", 1))
     with pytest.raises(DagError, match=r"lifecycle.py:\d+: the arguments of step 'prepare' take \d+,\d+ bytes"):
         run("long", "prepare")
