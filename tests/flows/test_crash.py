@@ -34,6 +34,8 @@ from flows.execute import execute, lifecycle_of
 point, victim, where, engine = sys.argv[1:]
 dag = lifecycle_of("small", "test")
 needed = {node.name for node in (until(dag, victim) if victim else dag).nodes}
+if point == "inside":
+    importlib.import_module(where.partition(":")[0])  # here, since two threads that import MLflow at once may fail
 threads = []
 strangers = []
 
