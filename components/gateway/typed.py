@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from components.gateway.model import LateError, Question
+from components.gateway.problems import Problem
 from components.gateway.requests import Answer
 
 if TYPE_CHECKING:
@@ -42,8 +45,26 @@ async def predict(model: Model, project: str, body: bytes) -> Answer:
         answers = late.door.signature.speech.rows(late.columns(rows))
         return Answer(_encode(Answers(project, None, None, answers, default=True)))
     signature = said.door.signature
-    answers = signature.speech.rows(signature.reader.read(said.header, said.body))
+    columns = signature.reader.read(said.header, said.body)
+    _refuse_strays(columns[0])
+    answers = signature.speech.rows(columns)
     return Answer(_encode(Answers(project, said.door.number, said.receipt, answers)))
+
+
+def _refuse_strays(numbers: Sequence[Any]) -> None:
+    """A probability that is none is no answer: values far beyond what was learned from can end in one.
+
+    Raises:
+        Problem: 422; names the row.
+    """
+    for row, number in enumerate(numbers):
+        if any(map(isnan, number if isinstance(number, list) else (number,))):
+            raise Problem(
+                422,
+                f"rows[{row}]: the model has no answer",
+                field=f"rows[{row}]",
+                accepted="values of the size that it learned from",
+            )
 
 
 def described(name: str, entry: Entry) -> dict[str, Any]:
