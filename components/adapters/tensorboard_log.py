@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import struct
-import sys
 import time
-import types
 from collections.abc import Mapping
 
+from components.adapters.tensorboard_service import spare_tensorflow
 from components.records import Scalar
 
 FINAL = "final/"
@@ -22,8 +21,7 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: str) -> None:
-        # TensorBoard's own switch: without it TensorFlow, where it is installed, is imported to write a file.
-        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
+        spare_tensorflow()
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._writer = EventFileWriter(folder)

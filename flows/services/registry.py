@@ -94,7 +94,9 @@ def _tensorboard(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     folder = f"{workspace.state}/tensorboard"  # of all machines, where they share a state
     if "://" not in folder:
         Path(folder).mkdir(exist_ok=True)
-    return _python("tensorboard.main", "--logdir", folder, "--host", HOST, "--port", str(ports["http"]))
+    return _python(
+        "components.adapters.tensorboard_service", "--logdir", folder, "--host", HOST, "--port", str(ports["http"])
+    )
 
 
 def _triton(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
