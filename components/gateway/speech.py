@@ -6,6 +6,7 @@ All begin with the tensors that the model answers with, which the release's reco
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Value(msgspec.Struct, gc=False):
     value: float
 
 
-class Speech:
+class Speech(ABC):
     """What all tasks have in common.
 
     Args:
@@ -62,21 +63,21 @@ class Speech:
         self.names = [str(one) for one in classes]
         self.outputs = tuple(spec_of(one, many=one.width > 1) for one in answer_tensors(task, classes))
 
+    @abstractmethod
     def rows(self, columns: Columns) -> list[Any]:
         """Answers, row by row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self) -> Schema:
         """Of one of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def default(self, answer: DefaultAnswer) -> Columns | None:
         """The project's default answer as the tensors of one row; None where it is none for this release."""
-        raise NotImplementedError
 
     def scores(self, columns: Columns) -> list[list[list[Any]]]:
-        """Pairs of class and score a row, as TensorFlow Serving classifies."""
-        raise NotImplementedError
+        """Pairs of class and score a row, as TensorFlow Serving classifies; only where `verbs` has `classify`."""
+        raise TypeError(f"an answer of {len(columns)} tensors to a {self.task} task has no classes")
 
 
 class _Binary(Speech):
