@@ -6,17 +6,23 @@ import math
 import os
 import random
 import shutil
+import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from absl import logging as absl_logging
 
 from components import config
 from components.ledger import running_as
 from components.workspace import Workspace, open_workspace
 
 pytest_plugins = ["tests.triton", "tests.services", "tests.s3", "tests.kubeflow", "tests.containers", "tests.yard"]
+
+# Keras and TensorFlow log with absl, whose handler keeps the standard error it was imported under and closes it when
+# Prefect sets up logging under another: that closed pytest's capture, and every later test of the process failed.
+absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 PROFILE = """
 state: .trilha/test
