@@ -22,6 +22,7 @@ from components.answers import NUMBERS, ROUNDING, Task, answer_names
 from components.errors import ConfigError
 from components.metrics import METRICS
 from components.records import INCIDENTAL, Scalar
+from components.rollout_settings import RolloutRules
 from components.schedule import Schedule
 from components.settings import Name, Settings
 
@@ -339,6 +340,8 @@ class ProjectFile(Settings):
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
     online: Online = Online()
+    rollout: RolloutRules | None = None
+    """How a new release takes over; none: at once."""
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
     placement: dict[Name, Name] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from components.releases import newest
+from components.releases import newest, release_number
 
 if TYPE_CHECKING:
     from components.records import Release
@@ -37,10 +37,14 @@ def uphold(workspace: Workspace, release: Release) -> None:
         GateError, NotFoundError, UnavailableError: as `reconcile`.
     """
     from components.mend import mend
+    from components.rollouts import under_way
     from components.serving import serve
 
     mend(workspace, release)
-    serve(workspace, release.bundle, release.project)
+    rollout = under_way(workspace.store, release.project)
+    others = [rollout.running, rollout.candidate] if rollout else []
+    keep = [release_number(workspace.store, release.project, number).bundle.model for number in others]
+    serve(workspace, release.bundle, release.project, keep)
 
 
 def settled(workspace: Workspace, release: Release) -> bool:

@@ -16,6 +16,7 @@ from components.golden import features_of
 from components.model_inputs import to_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from components.ports import ModelServer
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 
-def serve(workspace: Workspace, bundle: Bundle, project: str) -> None:
+def serve(workspace: Workspace, bundle: Bundle, project: str, keep: Collection[str] = ()) -> None:
     """Let the project's stable name answer with `bundle`; changes nothing where it does so already.
+
+    The bundle before stays loaded, and so do the models in `keep`; others of the project are dropped.
 
     Raises:
         GateError: the server refuses the bundle.
@@ -43,7 +46,7 @@ def serve(workspace: Workspace, bundle: Bundle, project: str) -> None:
         server.publish({project: {CONFIG: renamed(config, project), KEEP: ""}})
         server.load(project)
         found = {bundle_of(project, model) for model in server.loaded()}
-        for old in sorted(found - {None, before, bundle.model}, key=str):
+        for old in sorted(found - {None, before, bundle.model, *keep}, key=str):
             take_down(server, str(old))
 
 

@@ -109,9 +109,9 @@ def _uphold(workspace: Workspace, project: str) -> None:
     """
     from components.errors import TrilhaError
     from components.reconcile import reconcile, settled, uphold
-    from components.releases import releases
+    from components.releases import served
 
-    release = next(releases(workspace.store, project), None)
+    release = next(served(workspace.store, project), None)
     if release is None:
         return
     try:
