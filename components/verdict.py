@@ -29,7 +29,7 @@ BUCKETS: Final = 150
 """Up to 80 s; later ones are counted in the last."""
 QUANTILE: Final = 0.99
 LEAST: Final = 20
-"""Requests, or rows, before a candidate is found worse: what fails at once fails together, and is not as many samples."""
+"""Requests, or rows, before a candidate is found worse: those that fail at one moment are not as many samples."""
 
 Finding = Literal["worse", "fine", "open"]
 
@@ -111,8 +111,9 @@ def _errors(rules: RolloutRules, counts: Counts, alpha: float) -> Look:
 
 def _disagreement(most: float, counts: Counts, alpha: float) -> Look:
     low, high = interval(counts.differ, counts.rows, alpha)
-    words = f"{counts.differ} of {counts.rows} rows answered differently: {low:.1%} to {high:.1%}, accepted up to {most:.1%}"
-    return Look("disagreement", _finding(low, high, most, enough=True), words)
+    limits = f"{low:.1%} to {high:.1%}, accepted up to {most:.1%}"
+    words = f"{counts.differ} of {counts.rows} rows answered differently: {limits}"
+    return Look("disagreement", _finding(low, high, most, counts.rows, enough=True), words)
 
 
 def _p99(rules: RolloutRules, most: float, counts: Counts, alpha: float) -> Look:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -18,9 +18,11 @@ from components import config
 from components.errors import TrilhaError, UnavailableError
 from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import prefix_of
+from components.gateway.routing import RolloutRouter, Router, step_of
 from components.gateway.signature import Signature
 from components.project import Online
-from components.releases import BRANCH, releases
+from components.releases import BRANCH, release_number, releases, served
+from components.rollouts import Rollout, under_way
 from components.serving import stand_by
 
 if TYPE_CHECKING:
@@ -52,13 +54,20 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of a project. `doors` are the releases that Triton holds, by number; `trouble` is what is amiss."""
+    """What is known of a project. `doors` are the releases that Triton holds, by number; `trouble` is what is amiss.
+
+    `router` chooses between releases where several may answer. `rollout` is the one under way, `refused` why its
+    candidate cannot take part.
+    """
 
     online: Online = field(default_factory=Online)
     champion: Door | None = None
     previous: Door | None = None
     doors: dict[int, Door] = field(default_factory=dict)
     trouble: str = ""
+    router: Router | None = None
+    rollout: Rollout | None = None
+    refused: str = ""
 
 
 class Catalogue:
@@ -80,6 +89,7 @@ class Catalogue:
         self._revive = revive
         self._entries: dict[str, Entry] = {}
         self._made: dict[tuple[str, int, str], Door] = {}
+        self._routers: dict[str, RolloutRouter] = {}
         self._head = ""
         self._away = False
         self._one_at_a_time = asyncio.Lock()
@@ -155,9 +165,13 @@ class Catalogue:
 
     async def heal(self) -> None:
         """Return when every model was looked after: called by a request whose model was not there."""
+        await asyncio.shield(self.heal_soon())
+
+    def heal_soon(self) -> asyncio.Task[None]:
+        """Have every model looked after, once for all who ask at the same time."""
         if self._healing is None or self._healing.done():
             self._healing = asyncio.create_task(self.look(anyway=True))
-        await asyncio.shield(self._healing)
+        return self._healing
 
     def _look(self, *, up: bool, anyway: bool) -> None:
         if not up:
@@ -183,31 +197,62 @@ class Catalogue:
         self._away, self._head = away, head
 
     def _entry(self, project: str) -> tuple[Entry, bool]:
-        """What is so of a project now, and whether Triton is away; it is told of the newest release first."""
+        """What is so of a project now, and whether Triton is away; it is told of the release that serves first."""
         before = self._entries.get(project, Entry())
         try:
             online = config.load_project(project).file.online
         except TrilhaError as error:  # somebody is just writing there: what answers goes on as it was
             return replace(before, trouble=str(error)), False
-        known = list(islice(releases(self._workspace.store, project), KEPT))
-        if not known:
+        store = self._workspace.store
+        serving = next(served(store, project), None)
+        if serving is None:
             return Entry(online), False
+        known = list(islice(releases(store, project), KEPT))
+        known += [serving] if all(release.number != serving.number for release in known) else []
         try:
-            stand_by(self._workspace, known[0].bundle, project)
+            stand_by(self._workspace, serving.bundle, project)
+            rollout, refused = self._rollout(project)
             loaded = self._workspace.server.loaded()
         except TrilhaError as error:
             if str(error) != before.trouble:
-                _say(f"{project}/{known[0].number}: {error}")
+                _say(f"{project}/{serving.number}: {error}")
             if isinstance(error, UnavailableError):
                 return Entry(online, trouble=str(error)), True
             # Triton refuses the new bundle: the one before goes on, until there is another release.
-            return Entry(online, before.champion, before.previous, before.doors, str(error)), False
+            return replace(before, online=online, trouble=str(error)), False
         doors = {release.number: self._door(release) for release in known if release.bundle.model in loaded}
-        champion = doors[known[0].number]
+        champion = doors[serving.number]
         if before.champion is not champion:
             _say(f"{project}/{champion.number} answers ({champion.model})")
-        others = [doors[number] for number in sorted(doors, reverse=True) if doors[number].model != champion.model]
-        return Entry(online, champion, others[0] if others else None, doors), False
+        others = [doors[number] for number in sorted(doors, reverse=True) if number < champion.number]
+        previous = next((door for door in others if door.model != champion.model), None)
+        router = self._router(rollout, doors)
+        return Entry(online, champion, previous, doors, router=router, rollout=rollout, refused=refused), False
+
+    def _rollout(self, project: str) -> tuple[Rollout | None, str]:
+        """The roll-out under way, whose candidate Triton holds now, or why it does not."""
+        rollout = under_way(self._workspace.store, project)
+        if rollout is None:
+            return None, ""
+        candidate = release_number(self._workspace.store, project, rollout.candidate)
+        try:
+            stand_by(self._workspace, candidate.bundle, project)
+        except UnavailableError:
+            raise
+        except TrilhaError as error:
+            return rollout, f"the candidate cannot be served: {error.problem}"
+        return rollout, ""
+
+    def _router(self, rollout: Rollout | None, doors: Mapping[int, Door]) -> Router | None:
+        """The router of a roll-out's step: the one that counts already, or a new one."""
+        if rollout is None or rollout.running not in doors or rollout.candidate not in doors:
+            return None
+        known = self._routers.get(rollout.project)
+        if known is None or step_of(known.rollout) != step_of(rollout):
+            known = RolloutRouter(rollout, doors[rollout.running], doors[rollout.candidate])
+            self._routers[rollout.project] = known
+            _say(f"{rollout.project}: {rollout.told}")
+        return known
 
     def _door(self, release: Release) -> Door:
         key = (release.project, release.number, release.digest)

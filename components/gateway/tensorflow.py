@@ -28,6 +28,7 @@ from components.model_inputs import is_array
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.model import Model, Said
+    from components.gateway.requests import Request
     from components.gateway.signature import Signature
     from components.gateway.speech import Speech
     from components.gateway.wire import Columns, Spec
@@ -58,7 +59,7 @@ def named(rest: Sequence[str]) -> tuple[str, str, str, str] | None:
     return None
 
 
-async def ask(model: Model, verb: str, project: str, version: str, label: str, body: bytes) -> Answer:
+async def ask(model: Model, request: Request, verb: str, project: str, version: str, label: str, body: bytes) -> Answer:
     """`POST /v1/models/NAME[/versions/V|/labels/L]:VERB`; the receipt and the release are headers of the answer."""
     asked = _object(body)
     columnar = verb == "predict" and "inputs" in asked
@@ -77,7 +78,7 @@ async def ask(model: Model, verb: str, project: str, version: str, label: str, b
         return Question(*door.signature.writer.write(columns), columns)
 
     try:
-        said = await model.ask(write, project, version, label)
+        said = await model.ask(write, project, version, label, request)
     except LateError as late:
         return Answer(_told(verb, late.door.signature.speech, late.columns(rows), columnar=columnar))
     signature = said.door.signature

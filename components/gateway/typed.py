@@ -15,6 +15,7 @@ from components.gateway.requests import Answer
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door, Entry
     from components.gateway.model import Model
+    from components.gateway.requests import Request
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,7 +30,7 @@ class Answers(msgspec.Struct, gc=False):
     default: bool = False
 
 
-async def predict(model: Model, project: str, body: bytes) -> Answer:
+async def predict(model: Model, request: Request, project: str, body: bytes) -> Answer:
     """Answer the rows in `body`."""
     rows = 0
 
@@ -40,7 +41,7 @@ async def predict(model: Model, project: str, body: bytes) -> Answer:
         return Question(*door.signature.writer.write(columns), columns)
 
     try:
-        said = await model.ask(write, project)
+        said = await model.ask(write, project, request=request)
     except LateError as late:
         answers = late.door.signature.speech.rows(late.columns(rows))
         return Answer(_encode(Answers(project, None, None, answers, default=True)))

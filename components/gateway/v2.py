@@ -35,7 +35,7 @@ async def infer(model: Model, request: Request, project: str, version: str, body
     """`POST /v2/models/NAME[/versions/V]/infer`; the receipt and the release are headers of the answer."""
     header = _header(request, len(body))
     try:
-        said = await model.ask(lambda _: Question(header, body), project, version)
+        said = await model.ask(lambda _: Question(header, body), project, version, request=request)
     except LateError:
         raise Problem(504, "the model did not answer in time") from None
     headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}
