@@ -52,8 +52,10 @@ class RolloutRules(Settings):
             raise ValueError(f"one share for {self.how}")
         if self.how == "blue-green" and self.steps != (1.0,):
             raise ValueError("no shares for blue-green: it moves all requests at once")
-        if self.disagreement is not None and self.how != "shadow" and not self.compare:
-            raise ValueError("compare above 0, or `disagreement: null`")
+        if not self.compare and (self.how == "blue-green" or (self.how == "canary" and self.disagreement is not None)):
+            raise ValueError(
+                "`compare` above 0: nothing else says what the running release does, or would have answered"
+            )
         if self.longest <= self.seconds:
             raise ValueError("`seconds` below `longest`")
         return self

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from components.records import (
     digest,
 )
 from components.releases import write
+from components.rollout_settings import RolloutRules
 from components.workspace import Workspace, open_workspace
 
 FEATURES = {"carrier": "string", "origin": "string", "distance": "double", "wind": "double", "hour": "bigint"}
@@ -230,8 +231,20 @@ def candidate_in(workspace: Workspace, fitted: Fitted, key: str = "made") -> tup
     return Candidate(trial=trial, metric="auc", value=0.9, trials=(), run_id="1"), prepared
 
 
-def release_of(workspace: Workspace, fitted: Fitted, project: str = "flights", key: str = "release") -> Release:
+def release_of(
+    workspace: Workspace,
+    fitted: Fitted,
+    project: str = "flights",
+    key: str = "release",
+    rules: RolloutRules | None = None,
+) -> Release:
     """A release of a fitted model, written to the data store; the server has not seen it. Another key, another release."""
+    made = manifest_of(workspace, fitted, project, key)
+    return write(workspace.store, project, made(0).key, made, rules)
+
+
+def manifest_of(workspace: Workspace, fitted: Fitted, project: str, key: str = "release") -> Callable[[int], Release]:
+    """The manifest of a fitted model's release under a number; nothing is written but its bundle."""
     key = digest({key: project})
     candidate, prepared = candidate_in(workspace, fitted, f"made-{key[:12]}")
     with running_as(key):
@@ -263,4 +276,4 @@ def release_of(workspace: Workspace, fitted: Fitted, project: str = "flights", k
             created="2026-01-01T00:00:00+00:00",
         )  # fmt: skip
 
-    return write(workspace.store, project, key, manifest)
+    return manifest

@@ -199,8 +199,7 @@ class Model:
             raise
         if choice.spare is not None:
             self._failed(router, choice.door)
-        else:
-            self._answered(router, said)
+        self._answered(router, said)
         return said
 
     def _ask_beside(self, router: Router, door: Door, write: Write, said: Said) -> None:

@@ -84,5 +84,6 @@ def described(name: str, entry: Entry) -> dict[str, Any]:
         "features": door.signature.features,
         "example": door.signature.example,
         "releases": sorted(entry.doors),
+        "rollout": entry.rollout.told if entry.rollout else None,
         "trouble": entry.trouble or None,
     }
