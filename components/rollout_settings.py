@@ -27,8 +27,8 @@ class RolloutRules(Settings):
     """Whether a candidate that held to everything in the last step is promoted without a person."""
     errors: float = Field(default=0.01, gt=0, lt=1)
     """By how much the candidate's share of failed requests may be above the running release's."""
-    p99: PositiveFloat | None = 1.5
-    """The candidate's p99 may be so many times the running release's; null: not looked at."""
+    latency: PositiveFloat | None = 1.5
+    """The candidate's p50 and p99 may be so many times the running release's; null: not looked at."""
     disagreement: float | None = Field(default=0.1, gt=0, lt=1)
     """The share of rows that may be answered differently; null: not looked at."""
     tolerance: PositiveFloat = 0.1

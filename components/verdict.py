@@ -1,4 +1,4 @@
-"""Whether a candidate does worse than the release that runs: errors, disagreement, p99, from what both did meanwhile.
+"""Whether a candidate does worse than the release that runs: errors, latency, disagreement, of what both did meanwhile.
 
 Each finding is `worse` (shown to be beyond its bound), `fine` (shown to be within), or `open`. Somebody looks every
 second, in any number of processes, so the limits hold at all sample sizes at once: Wilson's interval (Wilson, JASA 22,
@@ -27,7 +27,8 @@ GROWTH: Final = 1.1
 """A bucket ends so many times later than the one before: what is said of a quantile is so exact."""
 BUCKETS: Final = 150
 """Up to 80 s; later ones are counted in the last."""
-QUANTILE: Final = 0.99
+QUANTILES: Final = (0.5, 0.99)
+"""Both are held to the bound: one that is slow throughout is found by its median, in few requests."""
 LEAST: Final = 20
 """Requests, or rows, before a candidate is found worse: those that fail at one moment are not as many samples."""
 
@@ -52,7 +53,7 @@ class Arm(msgspec.Struct):
         self.failed += other.failed
         self.seconds = [mine + theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)]
 
-    def quantile(self, share: float = QUANTILE) -> float:
+    def quantile(self, share: float) -> float:
         """Seconds that such a share of the answers took at most; infinite where it is not known."""
         total, seen = sum(self.seconds), 0
         for place, count in enumerate(self.seconds):
@@ -89,10 +90,10 @@ class Look:
 
 def judge(rules: RolloutRules, counts: Counts) -> list[Look]:
     """Every criterion of `rules`; the chance that any is ever found worse without being so is 1 - `confidence`."""
-    alpha = (1 - rules.confidence) / 3
+    alpha = (1 - rules.confidence) / (2 + len(QUANTILES))
     looks = [_errors(rules, counts, alpha)]
-    if rules.p99 is not None:
-        looks.append(_p99(rules, rules.p99, counts, alpha))
+    if rules.latency is not None:
+        looks += [_latency(rules, rules.latency, counts, alpha, share) for share in QUANTILES]
     if rules.disagreement is not None:
         looks.append(_disagreement(rules.disagreement, counts, alpha))
     return looks
@@ -116,15 +117,16 @@ def _disagreement(most: float, counts: Counts, alpha: float) -> Look:
     return Look("disagreement", _finding(low, high, most, counts.rows, enough=True), words)
 
 
-def _p99(rules: RolloutRules, most: float, counts: Counts, alpha: float) -> Look:
+def _latency(rules: RolloutRules, most: float, counts: Counts, alpha: float, share: float) -> Look:
     """Worse where it is shown to be; fine where it is within, as measured: to show that would take 50,000 requests."""
-    ours, theirs = counts.candidate.quantile(), counts.running.quantile()
-    least = quantile_limits(counts.candidate.seconds, alpha)[0]
-    highest = quantile_limits(counts.running.seconds, alpha)[1]
+    ours, theirs = counts.candidate.quantile(share), counts.running.quantile(share)
+    least = quantile_limits(counts.candidate.seconds, alpha, share)[0]
+    highest = quantile_limits(counts.running.seconds, alpha, share)[1]
     enough = min(sum(counts.candidate.seconds), sum(counts.running.seconds)) >= rules.samples
     finding: Finding = "worse" if least > most * highest else "fine" if enough and ours <= most * theirs else "open"
-    words = f"p99 {_ms(ours)}, the running one's {_ms(theirs)}, accepted up to {most:g} times that"
-    return Look("p99", finding, words)
+    name = f"p{share * 100:g}"
+    words = f"{name} {_ms(ours)}, the running one's {_ms(theirs)}, accepted up to {most:g} times that"
+    return Look(name, finding, words)
 
 
 def _finding(low: float, high: float, most: float, count: int, *, enough: bool) -> Finding:
@@ -175,7 +177,7 @@ def newcombe(
     )
 
 
-def quantile_limits(buckets: Sequence[int], alpha: float, share: float = QUANTILE) -> tuple[float, float]:
+def quantile_limits(buckets: Sequence[int], alpha: float, share: float) -> tuple[float, float]:
     """Limits of a quantile, seconds: where the share below may, and where it must, have come to `share`."""
     total, seen, low = sum(buckets), 0, math.inf
     for place, count in enumerate(buckets):

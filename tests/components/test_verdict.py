@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from components.rollout_settings import RolloutRules
 from components.verdict import Arm, Counts, Look, difference, interval, judge, newcombe, quantile_limits, width, wilson
 
-RULES = RolloutRules(errors=0.02, p99=1.5, disagreement=0.1, samples=100)
+RULES = RolloutRules(errors=0.02, latency=1.5, disagreement=0.1, samples=100)
 
 
 def found(counts: Counts, rules: RolloutRules = RULES) -> dict[str, str]:
@@ -54,7 +54,7 @@ def test_the_width_holds_at_all_sizes_at_once() -> None:
 
 def test_two_of_the_same_are_not_told_apart() -> None:
     """Releases that fail, answer and take alike, at the very edge of nothing: few are ever called worse."""
-    rules = RolloutRules(errors=0.001, p99=1.1, disagreement=0.05, samples=100)
+    rules = RolloutRules(errors=0.001, latency=1.1, disagreement=0.05, samples=100)
     draw, worse = random.Random(5), 0
     for _ in range(60):
         counts = Counts()
@@ -80,10 +80,10 @@ def test_a_candidate_that_always_fails_is_found_at_once() -> None:
 def test_little_is_said_of_little() -> None:
     """Nothing failed in a few requests: open, for a share of two in a hundred was not excluded; in many: fine."""
     few = Counts(running=arm(150), candidate=arm(150), rows=20)
-    assert found(few) == {"errors": "open", "p99": "fine", "disagreement": "open"}
+    assert found(few) == {"errors": "open", "p50": "fine", "p99": "fine", "disagreement": "open"}
     many = Counts(running=arm(2000), candidate=arm(2000), rows=500)
     assert set(found(many).values()) == {"fine"}
-    assert found(Counts()) == {"errors": "open", "p99": "open", "disagreement": "open"}
+    assert found(Counts()) == {"errors": "open", "p50": "open", "p99": "open", "disagreement": "open"}
 
 
 def test_errors_of_both_are_no_ones() -> None:
@@ -96,6 +96,8 @@ def test_slow() -> None:
     """A candidate of twice the time is worse, one of 1.3 times is within 1.5 times."""
     assert found(Counts(running=arm(2000), candidate=arm(2000, seconds=0.02)))["p99"] == "worse"
     assert found(Counts(running=arm(2000), candidate=arm(2000, seconds=0.013)))["p99"] == "fine"
+    few = found(Counts(running=arm(60), candidate=arm(60, seconds=0.02)))
+    assert (few["p50"], few["p99"]) == ("worse", "open")
 
 
 def test_a_quantile_s_limits_hold() -> None:
@@ -106,7 +108,7 @@ def test_a_quantile_s_limits_hold() -> None:
         one = Arm()
         for _ in range(count):
             one.took(0.01 * draw.lognormvariate(0, 0.5))
-        low, high = quantile_limits(one.seconds, 0.02)
+        low, high = quantile_limits(one.seconds, 0.02, 0.99)
         assert low <= true <= high
         widths.append(high / low)
     assert widths == sorted(widths, reverse=True)
@@ -124,4 +126,4 @@ def test_nothing_is_known_of_nothing() -> None:
     """Limits without a sample are the whole range."""
     assert interval(0, 0, 0.05) == (0.0, 1.0)
     assert difference((0, 0), (1, 5), 0.05) == (-1.0, 1.0)
-    assert quantile_limits([0, 0], 0.05) == (0.0, float("inf"))
+    assert quantile_limits([0, 0], 0.05, 0.5) == (0.0, float("inf"))
