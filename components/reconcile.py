@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from components.releases import newest, release_number
+from components import config
+from components.errors import TrilhaError
+from components.releases import newest, releases
+from components.rollouts import under_way
 
 if TYPE_CHECKING:
     from components.records import Release
@@ -37,14 +42,23 @@ def uphold(workspace: Workspace, release: Release) -> None:
         GateError, NotFoundError, UnavailableError: as `reconcile`.
     """
     from components.mend import mend
-    from components.rollouts import under_way
     from components.serving import serve
 
     mend(workspace, release)
-    rollout = under_way(workspace.store, release.project)
-    others = [rollout.running, rollout.candidate] if rollout else []
-    keep = [release_number(workspace.store, release.project, number).bundle.model for number in others]
+    others = list(_beside(workspace, release.project))
+    keep = [one.bundle.model for one in releases(workspace.store, release.project) if one.number in others]
     serve(workspace, release.bundle, release.project, keep)
+
+
+def _beside(workspace: Workspace, project: str) -> Iterator[int]:
+    """The releases that answer beside the one that serves: of a roll-out, or of a selection."""
+    rollout = under_way(workspace.store, project)
+    if rollout is not None:
+        yield from (rollout.running, rollout.candidate)
+        return
+    with suppress(TrilhaError):  # settings that nobody can read keep nothing
+        selection = config.load_project(project).file.selection
+        yield from selection.arms if selection else ()
 
 
 def settled(workspace: Workspace, release: Release) -> bool:

@@ -1,7 +1,9 @@
 """What several gateways count together: SQLite beside the services of this machine, or a Redis for more machines.
 
-A roll-out's counts: each process says all that it counted so far in a step, under its own name, and whoever asks sums
+Counts of requests: each process says all that it counted so far in a step, under its own name, and whoever asks sums
 up. A process that ended leaves what it said.
+
+Rewards of predictions: each counts once, whichever process hears of it, and how often ever.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -20,13 +23,32 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 KEPT: Final = 30 * 86_400
-"""Seconds that counts are kept after they were last changed."""
+"""Seconds that counts are kept after they were last changed, and that a prediction's reward is remembered."""
 
 _TABLES: Final = """
 create table if not exists counts (
     project text, step text, process text, counts blob, moment real, primary key (project, step, process)
 ) without rowid;
+create table if not exists rewarded (project text, prediction text, moment real, primary key (project, prediction))
+without rowid;
+create index if not exists rewarded_when on rewarded (moment);
+create table if not exists rewards (
+    project text, release integer, count integer, total real, primary key (project, release)
+) without rowid;
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """Of one release: how many, and what they are in sum; each is from 0 to 1."""
+
+    count: int = 0
+    total: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """What is to be expected of it; where nothing is known, a half."""
+        return (self.total + 1) / (self.count + 2)
 
 
 class Tally(Protocol):
@@ -37,6 +59,12 @@ class Tally(Protocol):
 
     def counts(self, project: str, step: str) -> list[bytes]:
         """What each process counted."""
+
+    def reward(self, project: str, prediction: str, release: int, reward: float) -> bool:
+        """Count the reward of a prediction for its release; False where that prediction has one already."""
+
+    def rewards(self, project: str) -> dict[int, Rewards]:
+        """Rewards by release."""
 
 
 def open_tally(workspace: Workspace) -> Tally:
@@ -76,6 +104,25 @@ class SqliteTally:
             found = database.execute("select counts from counts where project = ? and step = ?", (project, step))
             return [counts for (counts,) in found]
 
+    def reward(self, project: str, prediction: str, release: int, reward: float) -> bool:
+        with self._open() as database:
+            now = time.time()
+            database.execute("delete from rewarded where moment < ?", (now - KEPT,))
+            new = database.execute("insert or ignore into rewarded values (?, ?, ?)", (project, prediction, now))
+            if not new.rowcount:
+                return False
+            database.execute(
+                "insert into rewards values (?, ?, 1, ?) on conflict do update set count = count + 1, "
+                "total = total + excluded.total",
+                (project, release, reward),
+            )
+            return True
+
+    def rewards(self, project: str) -> dict[int, Rewards]:
+        with self._open() as database:
+            found = database.execute("select release, count, total from rewards where project = ?", (project,))
+            return {release: Rewards(count, total) for release, count, total in found}
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A transaction; others wait for its end."""
@@ -83,6 +130,7 @@ class SqliteTally:
         try:
             with closing(sqlite3.connect(self._path, timeout=5)) as database, database:
                 database.execute("pragma journal_mode = wal")
+                database.execute("pragma synchronous = normal")
                 database.executescript(_TABLES)
                 yield database
         except sqlite3.Error as error:

@@ -118,7 +118,7 @@ def _disagreement(most: float, counts: Counts, alpha: float) -> Look:
 
 
 def _latency(rules: RolloutRules, most: float, counts: Counts, alpha: float, share: float) -> Look:
-    """Worse where it is shown to be; fine where it is within, as measured: to show that would take 50,000 requests."""
+    """Worse where it is shown to be; fine where it is within, as measured: to show that takes some 10,000 of each."""
     ours, theirs = counts.candidate.quantile(share), counts.running.quantile(share)
     least = quantile_limits(counts.candidate.seconds, alpha, share)[0]
     highest = quantile_limits(counts.running.seconds, alpha, share)[1]

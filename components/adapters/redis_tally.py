@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from redis import Redis, RedisError
 
 from components.errors import ConfigError, UnavailableError
-from components.tally import KEPT
+from components.tally import KEPT, Rewards
+
+_REWARD: Final = """
+if not redis.call('set', KEYS[1], '1', 'nx', 'ex', ARGV[1]) then return 0 end
+redis.call('hincrby', KEYS[2], ARGV[2] .. '.count', 1)
+redis.call('hincrbyfloat', KEYS[2], ARGV[2] .. '.total', ARGV[3])
+return 1
+"""
+"""In one step, so that a gateway that dies in between counts a reward wholly or not at all."""
 
 
 class RedisTally:
@@ -32,6 +41,7 @@ class RedisTally:
                 f"the environment variable {variable} holds no URL of a Redis",
                 accepted="redis://USER:PASSWORD@HOST:PORT/0, or rediss://",
             ) from error
+        self._reward = self._redis.register_script(_REWARD)
 
     def count(self, project: str, step: str, process: str, counts: bytes) -> None:
         name = f"{self._prefix}:counts:{project}:{step}"
@@ -44,6 +54,18 @@ class RedisTally:
         with _plainly():
             found: list[bytes] = list(self._redis.hvals(f"{self._prefix}:counts:{project}:{step}"))  # type: ignore[arg-type]  # the stub is of both its forms, this one and the asynchronous
         return found
+
+    def reward(self, project: str, prediction: str, release: int, reward: float) -> bool:
+        names = [f"{self._prefix}:rewarded:{project}:{prediction}", f"{self._prefix}:rewards:{project}"]
+        with _plainly():
+            return bool(self._reward(keys=names, args=[KEPT, release, reward]))
+
+    def rewards(self, project: str) -> dict[int, Rewards]:
+        with _plainly():
+            found: dict[bytes, bytes] = self._redis.hgetall(f"{self._prefix}:rewards:{project}")  # type: ignore[assignment]  # as above
+        counts = {name.decode(): float(value) for name, value in found.items()}
+        releases = {int(name.partition(".")[0]) for name in counts}
+        return {one: Rewards(int(counts[f"{one}.count"]), counts[f"{one}.total"]) for one in releases}
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from components.gateway.access import Access, Caller, Rates
 from components.gateway.cache import Cache
 from components.gateway.catalogue import LOOK, Catalogue
 from components.gateway.conduct import Conductor
+from components.gateway.feedback import Feedback
 from components.gateway.log import PredictionLog
 from components.gateway.metrics import KIND, Metrics
 from components.gateway.model import Model
@@ -66,7 +67,9 @@ class Gateway:
         self._metrics = Metrics()
         self._triton = TritonHttp(lambda: http_address(workspace), settings.limits.connections)
         self.catalogue = Catalogue(workspace, self._triton, projects, revive)
-        self._conductor = Conductor(workspace, self.catalogue, open_tally(workspace), settle)
+        tally = open_tally(workspace)
+        self._conductor = Conductor(workspace, self.catalogue, tally, settle)
+        self._feedback = Feedback(workspace, self.catalogue, tally)
         self._traces = Traces(settings.traces) if settings.traces else None
         self._log = PredictionLog(workspace, self._metrics)
         self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
@@ -146,6 +149,12 @@ class Gateway:
                 caller.check("predict", project)
                 self._known(project, seen)
                 return await typed.predict(self._model, request, project, await self._body(request))
+            case [project, "feedback"]:
+                seen.route = "feedback"
+                _only(request, "POST")
+                caller.check("feedback", project)
+                self._known(project, seen)
+                return await self._feedback.take(project, await self._body(request))
             case [project]:
                 _only(request, "GET")
                 caller.check("read", project)

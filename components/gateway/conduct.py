@@ -1,5 +1,7 @@
 """A roll-out goes on by itself: what every gateway process counted is put together, judged, and acted upon.
 
+Of a selection, counts are put together likewise, and what others learned of rewards is looked up.
+
 Each process does all of this every second. Nobody leads: a step forward, a promotion or an abort is one commit by
 compare-and-swap on the record, so of several that decide the same, one does it, and the others see that it is done.
 """
@@ -18,9 +20,9 @@ import msgspec
 
 from components.errors import ConflictError, TrilhaError
 from components.gateway.catalogue import LOOK
-from components.gateway.routing import RolloutRouter, step_of
+from components.gateway.routing import RolloutRouter, SelectionRouter, step_of
 from components.rollouts import advanced, change, ended, now
-from components.verdict import Counts, judge
+from components.verdict import Arm, Counts, judge
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Entry
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 WHO = "gateway"
+SELECTION = "selection"
+"""What the counts of arms are kept under."""
 
 
 class Conductor:
@@ -54,21 +58,22 @@ class Conductor:
         """Look for ever."""
         while True:
             await asyncio.sleep(LOOK)
-            for entry in [one for one in self._catalogue.projects.values() if one.rollout is not None]:
-                await asyncio.to_thread(self._look, entry)
+            for project, entry in list(self._catalogue.projects.items()):
+                if entry.rollout is not None or entry.router is not None:
+                    await asyncio.to_thread(self._look, project, entry)
 
-    def _look(self, entry: Entry) -> None:
-        rollout = entry.rollout
-        assert rollout is not None
+    def _look(self, project: str, entry: Entry) -> None:
         try:
-            if entry.refused:
-                self._end(rollout, "aborted", entry.refused)
+            if entry.rollout is not None and entry.refused:
+                self._end(entry.rollout, "aborted", entry.refused)
             elif isinstance(entry.router, RolloutRouter):
                 self._go_on(entry.router.rollout, entry.router.counts)
+            elif isinstance(entry.router, SelectionRouter):
+                self._learn(project, entry.router)
         except ConflictError:
             return  # another process, or a person, was first; the next look sees it
         except TrilhaError as error:
-            _say(f"roll-out {rollout.project}/{rollout.number}: {error}")
+            _say(f"who answers for {project}: {error}")
         except Exception:  # noqa: BLE001  # whatever it is, requests are answered, and the next look may fare better
             traceback.print_exc(file=sys.stderr)
 
@@ -91,6 +96,10 @@ class Conductor:
                 self._end(rollout, "promoted", why)
                 self._settle(rollout.project)
 
+    def _learn(self, project: str, router: SelectionRouter) -> None:
+        self._tally.count(project, SELECTION, self._process, msgspec.json.encode(router.counts))
+        router.rewards = self._tally.rewards(project)
+
     def _end(self, rollout: Rollout, state: str, why: str) -> None:
         self._write(rollout, lambda one: ended(one, "promoted" if state == "promoted" else "aborted", WHO, why))
 
@@ -104,6 +113,15 @@ def counts_of(tally: Tally, rollout: Rollout) -> Counts:
     total = Counts()
     for counts in tally.counts(rollout.project, step_of(rollout)):
         total.add(msgspec.json.decode(counts, type=Counts))
+    return total
+
+
+def arms_of(tally: Tally, project: str) -> dict[int, Arm]:
+    """What all processes counted of a project's arms, by release."""
+    total: dict[int, Arm] = {}
+    for counts in tally.counts(project, SELECTION):
+        for release, arm in msgspec.json.decode(counts, type=dict[int, Arm]).items():
+            total.setdefault(release, Arm()).add(arm)
     return total
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from components.gateway.routing import SelectionRouter
+
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
 
@@ -50,6 +52,13 @@ class Metrics:
             f"{prefix}_rollout_share", "Share of requests that go to the candidate, or are asked of it as well.",
             ["project", "release"], registry=registry,
         )  # fmt: skip
+        self._rewards = Gauge(
+            f"{prefix}_arm_rewards", "Rewards that a release of a selection has, by all gateways.",
+            ["project", "release"], registry=registry,
+        )  # fmt: skip
+        self._reward = Gauge(
+            f"{prefix}_arm_reward_sum", "What they are in sum.", ["project", "release"], registry=registry
+        )
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._models: dict[str, Histogram] = {}
 
@@ -93,4 +102,8 @@ class Metrics:
         for name, entry in catalogue.projects.items():
             if entry.rollout is not None:
                 self._share.labels(name, entry.rollout.candidate).set(entry.rollout.share if entry.router else 0)
+            if isinstance(entry.router, SelectionRouter):
+                for release, rewards in entry.router.rewards.items():
+                    self._rewards.labels(name, release).set(rewards.count)
+                    self._reward.labels(name, release).set(rewards.total)
         return generate_latest(self._registry)

@@ -17,7 +17,6 @@ from components.gateway.compare import compared, is_sound
 from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import new_unique
 from components.gateway.requests import TRACE
-from components.gateway.routing import KEY
 
 if TYPE_CHECKING:
     from components.adapters.triton_http import Reply, TritonHttp
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.log import PredictionLog
     from components.gateway.metrics import Metrics
-    from components.gateway.requests import Request
     from components.gateway.routing import Choice, Router
     from components.gateway.wire import Columns
     from components.profile import GatewayGather
@@ -116,16 +114,16 @@ class Model:
         self._beside: set[asyncio.Task[None]] = set()
 
     async def ask(
-        self, write: Write, project: str, version: str = "", label: str = "", request: Request | None = None
+        self, write: Write, key: Callable[[str], str], project: str, version: str = "", label: str = ""
     ) -> Said:
         """The answer of the release that serves, or of the one that is named.
 
         Args:
             write: the request as the door takes it.
+            key: what keeps the request with one release, given the column that may hold it.
             project: its name.
             version: a release's number; none: the champion, or the one that the project's router chooses.
             label: `champion` or `previous`.
-            request: what came, for the key that it may name.
 
         Raises:
             Problem: of every kind.
@@ -135,7 +133,7 @@ class Model:
         if entry.router is None or version or label:
             said = await self._named(write, project, version, label)
         else:
-            said = await self._routed(entry.router, write, project, request)
+            said = await self._routed(entry.router, write, key, project)
         if entry.online.log:
             self._log.take(entry.online, said, said.asked.header, said.asked.body)
         return said
@@ -165,10 +163,9 @@ class Model:
 
     # --- several releases ---------------------------------------------------------------------------------------------
 
-    async def _routed(self, router: Router, write: Write, project: str, request: Request | None) -> Said:
+    async def _routed(self, router: Router, write: Write, key: Callable[[str], str], project: str) -> Said:
         """The answer of the release that the router chooses; where a candidate fails, of the one that serves."""
-        key = request.header(KEY.lower().encode()).decode("latin-1") if request else ""
-        choice = router.choose(key)
+        choice = router.choose(key(router.column))
         said = await self._tried(router, choice.door, write) if choice.spare else None
         if said is None:
             said = await self._serving(router, choice, write, project)

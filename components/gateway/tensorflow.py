@@ -22,6 +22,7 @@ from components.adapters.triton_config import MAX_ROWS
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
+from components.gateway.routing import key_of
 from components.gateway.v2 import RECEIPT, RELEASE
 from components.model_inputs import is_array
 
@@ -77,8 +78,11 @@ async def ask(model: Model, request: Request, verb: str, project: str, version: 
         rows = len(columns[0])
         return Question(*door.signature.writer.write(columns), columns)
 
+    def key(column: str) -> str:
+        return key_of(request, column, lambda: _given(verb, asked))
+
     try:
-        said = await model.ask(write, project, version, label, request)
+        said = await model.ask(write, key, project, version, label)
     except LateError as late:
         return Answer(_told(verb, late.door.signature.speech, late.columns(rows), columnar=columnar))
     signature = said.door.signature
@@ -148,6 +152,16 @@ def _columns(verb: str, asked: Mapping[str, Any], signature: Signature) -> Colum
         (name,) = signature.features
         rows = [row if isinstance(row, dict) and name in row else {name: row} for row in rows]
     return signature.converted([_row(row, signature) for row in rows])
+
+
+def _given(verb: str, asked: Mapping[str, Any]) -> Sequence[Any]:
+    """The rows as they came; columns are turned into such."""
+    rows = asked.get("instances" if verb == "predict" else "examples")
+    inputs = asked.get("inputs")
+    if isinstance(inputs, dict):
+        columns = {name: values if isinstance(values, list) else [values] for name, values in inputs.items()}
+        rows = [dict(zip(columns, row, strict=False)) for row in zip(*columns.values(), strict=False)]
+    return rows if isinstance(rows, list) else ()
 
 
 def _examples(asked: Mapping[str, Any], signature: Signature) -> list[Any]:

@@ -13,6 +13,7 @@ import msgspec
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
+from components.gateway.routing import key_of
 from components.gateway.wire import LENGTH, Spec
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ async def infer(model: Model, request: Request, project: str, version: str, body
     """`POST /v2/models/NAME[/versions/V]/infer`; the receipt and the release are headers of the answer."""
     header = _header(request, len(body))
     try:
-        said = await model.ask(lambda _: Question(header, body), project, version, request=request)
+        said = await model.ask(lambda _: Question(header, body), lambda _: key_of(request, "", tuple), project, version)
     except LateError:
         raise Problem(504, "the model did not answer in time") from None
     headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}

@@ -12,6 +12,7 @@ from flows.cli.run import ProjectArgument
 if TYPE_CHECKING:
     from components.rollout_settings import RolloutRules
     from components.rollouts import Rollout
+    from components.selection_settings import Selection
     from components.workspace import Workspace
 
 rollout_app = typer.Typer(help="Let a release take over step by step, or give it up.", no_args_is_help=True)
@@ -40,6 +41,7 @@ def start(
 ) -> None:
     """Start a roll-out: what a release holds becomes the candidate, and the gateway does the rest."""
     from components import config
+    from components.errors import ConfigError
     from components.releases import release_number
     from components.rollout import other_release
     from components.rollout import start as begin
@@ -47,8 +49,14 @@ def start(
     from components.workspace import open_workspace
     from flows.readiness import make_ready
 
+    file = config.load_project(project).file
+    if file.selection is not None:
+        raise ConfigError(
+            f"{project} chooses between releases {file.selection.arms} (`selection:`)",
+            accepted="a roll-out of a project without", next_step=f"take it out of {project}'s project.yaml first",
+        )  # fmt: skip
     given = {"how": how, "shares": [_share(text) for text in share] if share else None, "auto": auto}
-    rules = _rules(config.load_project(project).file.rollout or RolloutRules(), given)
+    rules = _rules(file.rollout or RolloutRules(), given)
     workspace = open_workspace(profile)
     of = other_release(workspace, project) if release is None else release_number(workspace.store, project, release)
     make_ready(workspace, ["triton"], note)
@@ -58,27 +66,31 @@ def start(
 
 @rollout_app.command()
 def status(project: ProjectArgument, profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
-    """Say who answers, how the roll-out stands, and what happened in it."""
+    """Say who answers, how the roll-out or the selection stands, and what happened in it."""
     from components import config
     from components.releases import newest
     from components.rollouts import rollouts
     from components.workspace import open_workspace
 
-    config.load_project(project)
     workspace = open_workspace(profile)
     serving = newest(workspace.store, project)
     last = next(rollouts(workspace.store, project), None)
     lines = [f"{project}/{serving.number} serves as {serving.bundle.model}"]
     looks: list[dict[str, Any]] = []
-    if last is None:
+    selection = config.load_project(project).file.selection
+    arms = _arms(workspace, project, selection) if selection else []
+    if selection:
+        lines += [f"{selection.how} between releases", columns(arms, list(arms[0]))]
+    elif last is None:
         lines.append(f"no roll-out yet; next: trilha rollout start {project}")
-    else:
+    if last is not None:
         looks = _looks(workspace, last) if last.state == "running" else []
         lines.append(f"roll-out {last.number}: {last.told}")
         lines += [f"  {look['finding']:<6} {look['words']}" for look in looks]
         rows = [event.model_dump() for event in last.events]
         lines.append(columns(rows, ["moment", "who", "what", "why"]))
-    emit({"project": project, "serves": serving.number, "rollout": last, "looks": looks}, lines, as_json=as_json)
+    found = {"project": project, "serves": serving.number, "rollout": last, "looks": looks, "arms": arms}
+    emit(found, lines, as_json=as_json)
 
 
 @rollout_app.command()
@@ -151,3 +163,27 @@ def _looks(workspace: Workspace, rollout: Rollout) -> list[dict[str, Any]]:
     from components.verdict import judge
 
     return [asdict(look) for look in judge(rollout.rules, counts_of(open_tally(workspace), rollout))]
+
+
+def _arms(workspace: Workspace, project: str, selection: Selection) -> list[dict[str, Any]]:
+    """What each release of a selection did, as all gateways saw it."""
+    from components.gateway.conduct import arms_of
+    from components.tally import Rewards, open_tally
+    from components.verdict import Arm
+
+    tally = open_tally(workspace)
+    did, rewards = arms_of(tally, project), tally.rewards(project)
+    rows = []
+    for number in selection.arms:
+        arm, got = did.get(number, Arm()), rewards.get(number, Rewards())
+        rows.append(
+            {
+                "release": number,
+                "requests": arm.requests,
+                "failed": arm.failed,
+                "p99 ms": f"{arm.quantile(0.99) * 1e3:.3g}" if sum(arm.seconds) else "",
+                "rewards": got.count,
+                "mean": f"{got.total / got.count:.4f}" if got.count else "",
+            }
+        )
+    return rows
