@@ -124,7 +124,7 @@ def _told(body: bytes) -> Told:
         told = _decoder.decode(body)
     except msgspec.ValidationError as error:
         words, _, path = str(error).partition(" - at `$.")
-        field = path.rstrip("`") or words.partition("`")[2].partition("`")[0]
+        field = path.rstrip("`") or words.partition("field `")[2].rstrip("`")
         raise Problem(422, words.replace("`", ""), field=field, accepted=_SHAPE) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body is not JSON: {error}", accepted=_SHAPE) from None
