@@ -18,6 +18,7 @@ def run(workspace: Workspace, host: str, port: int, projects: Sequence[str] = ()
     What derives from a release that the gateway promoted is moved by a process of its own: MLflow's client takes
     seconds to import, and requests would wait for them.
     """
+    from components.errors import UnavailableError
     from components.gateway.serve import serve
     from flows.readiness import make_ready
 
@@ -29,7 +30,7 @@ def run(workspace: Workspace, host: str, port: int, projects: Sequence[str] = ()
         command = [sys.executable, "-c", program, "reconcile", project, "--profile", workspace.name]
         done = subprocess.run(command, stdout=sys.stderr, check=False)
         if done.returncode:
-            _say(f"{project} is promoted, but not all that follows from it is done; next: trilha reconcile {project}")
+            raise UnavailableError("not all that follows from it is done", next_step=f"trilha reconcile {project}")
 
     serve(workspace, host, port, projects, revive, settle)
 

@@ -224,7 +224,7 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        going = (self._look(), self._look_at_keys(), self._conductor.watch())
+        going = (self._look(), self._look_at_keys(), self._conductor.watch(), self._conductor.finish())
         beside = [asyncio.create_task(one) for one in going]
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -21,16 +21,22 @@ import msgspec
 from components.errors import ConflictError, TrilhaError
 from components.gateway.catalogue import LOOK
 from components.gateway.routing import RolloutRouter, SelectionRouter, step_of
+from components.reconcile import settled
 from components.rollouts import advanced, change, ended, now
 from components.verdict import Arm, Counts, judge
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Entry
+    from components.records import Release
     from components.rollouts import Rollout
     from components.tally import Tally
     from components.workspace import Workspace
 
 WHO = "gateway"
+SETTLE = 5.0
+"""Seconds between two looks at whether promoted releases are settled."""
+RETRY = 60.0
+"""And after one that failed."""
 SELECTION = "selection"
 """What the counts of arms are kept under."""
 
@@ -42,7 +48,7 @@ class Conductor:
         workspace: its data store has the records.
         catalogue: which roll-outs are under way, and the routers that count.
         tally: where processes put their counts together.
-        settle: moves what derives from a release once its promotion is written; it may take a while.
+        settle: moves what derives from a promoted release; it may take a while, and raises `TrilhaError`.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Conductor:
         self._tally = tally
         self._settle = settle
         self._process = uuid.uuid4().hex
+        self._said = ""
 
     async def watch(self) -> None:
         """Look for ever."""
@@ -61,6 +68,27 @@ class Conductor:
             for project, entry in list(self._catalogue.projects.items()):
                 if entry.rollout is not None or entry.router is not None:
                     await asyncio.to_thread(self._look, project, entry)
+
+    async def finish(self) -> None:
+        """See for ever that what derives from a promoted release is moved, whoever promoted it and was killed then."""
+        while True:
+            await asyncio.sleep(SETTLE)
+            champions = [entry.champion.release for entry in self._catalogue.projects.values() if entry.champion]
+            for release in champions:
+                if release.rollout is not None and not await asyncio.to_thread(self._finish, release):
+                    await asyncio.sleep(RETRY)
+
+    def _finish(self, release: Release) -> bool:
+        """Whether all is moved now."""
+        try:
+            if not settled(self._workspace, release):
+                with self._workspace.lock(f"settle-{release.project}"):
+                    if not settled(self._workspace, release):  # else another process just did it
+                        self._settle(release.project)
+        except TrilhaError as error:
+            _say(f"{release.project}/{release.number} is promoted, but {error}")
+            return False
+        return True
 
     def _look(self, project: str, entry: Entry) -> None:
         try:
@@ -73,7 +101,9 @@ class Conductor:
         except ConflictError:
             return  # another process, or a person, was first; the next look sees it
         except TrilhaError as error:
-            _say(f"who answers for {project}: {error}")
+            if str(error) != self._said:  # once, not every second
+                self._said = str(error)
+                _say(f"who answers for {project} stays as it is: {error}")
         except Exception:  # noqa: BLE001  # whatever it is, requests are answered, and the next look may fare better
             traceback.print_exc(file=sys.stderr)
 
@@ -94,10 +124,9 @@ class Conductor:
                 self._write(rollout, lambda one: advanced(one, WHO, why))
             elif rollout.rules.auto:
                 self._end(rollout, "promoted", why)
-                self._settle(rollout.project)
 
     def _learn(self, project: str, router: SelectionRouter) -> None:
-        self._tally.count(project, SELECTION, self._process, msgspec.json.encode(router.counts))
+        self._tally.count(project, SELECTION, router.name, msgspec.json.encode(router.counts))
         router.rewards = self._tally.rewards(project)
 
     def _end(self, rollout: Rollout, state: str, why: str) -> None:

@@ -6,6 +6,7 @@ A project without a roll-out or a selection has no router, and its requests do n
 from __future__ import annotations
 
 import random
+import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -129,6 +130,7 @@ class SelectionRouter:
     """Nothing is compared: each is asked on its own."""
 
     def __init__(self, selection: Selection, champion: Door, arms: Sequence[Door]) -> None:
+        self.name = uuid.uuid4().hex  # what it counted is kept under it, and a later router's apart
         self.selection = selection
         self.champion = champion
         self.arms = tuple(arms)

@@ -80,6 +80,12 @@ def test_from_a_run_to_the_champion(served: Workspace) -> None:
     assert begun.startswith("small: shadow, release 2 to 3: 50%, step 1 of 1")
     assert trilha("rollout", "abort", "small") == "small/2 serves; 3 was given up\n"
 
+    trilha("rollout", "start", "small", "--release", "1", "--how", "blue-green", "--auto", "--why", "back, by itself")
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        until(lambda: client.post(url, json={"rows": [json.loads(ROW)]}).json()["release"] == 4)
+        until(lambda: bool(client.post(url, json={"rows": [json.loads(ROW)]}) and serving(served) == of(first)), 120)
+    assert "small/4 serves" in trilha("rollout", "status", "small")
+
 
 def status() -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = json.loads(trilha("rollout", "status", "small", "--json"))
