@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -65,8 +64,7 @@ Write = Callable[["Door"], Question]
 """The request as a release takes it; raises `Problem` where it does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What a release said: `header` is the length of the JSON header in front of the tensors in `body`.
 
     `seconds` is how long it took; None where it was remembered.
