@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from components import config
 from components.errors import TrilhaError
-from components.releases import newest, releases
+from components.releases import newest, releases, served
 from components.rollouts import under_way
 
 if TYPE_CHECKING:
@@ -59,6 +59,26 @@ def _beside(workspace: Workspace, project: str) -> Iterator[int]:
     with suppress(TrilhaError):  # settings that nobody can read keep nothing
         selection = config.load_project(project).file.selection
         yield from selection.arms if selection else ()
+
+
+def look_after(workspace: Workspace, project: str) -> None:
+    """See that the newest release serves after a run that made none: its writer may have been killed, or files be gone.
+
+    Raises:
+        TrilhaError: it does not serve, why, and what to do.
+    """
+    release = next(served(workspace.store, project), None)
+    if release is None:
+        return
+    try:
+        if settled(workspace, release):
+            uphold(workspace, release)
+        else:
+            reconcile(workspace, project)
+    except TrilhaError as error:
+        error.problem = f"the run is done, but {project}/{release.number} does not serve: {error.problem}"
+        error.next_step = error.next_step or f"trilha status; then trilha reconcile {project}"
+        raise
 
 
 def settled(workspace: Workspace, release: Release) -> bool:
