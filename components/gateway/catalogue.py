@@ -58,7 +58,7 @@ class Entry:
     """What is known of a project. `doors` are the releases that Triton holds, by number; `trouble` is what is amiss.
 
     `router` chooses between releases where several may answer. `rollout` is the one under way, `refused` why its
-    candidate cannot take part. `selection` is what project.yaml says of releases side by side.
+    candidate cannot take part. `selection` is what project.yaml says of releases side by side, and `arms` are those.
     """
 
     online: Online = field(default_factory=Online)
@@ -70,6 +70,7 @@ class Entry:
     rollout: Rollout | None = None
     refused: str = ""
     selection: Selection | None = None
+    arms: dict[int, Door] = field(default_factory=dict)
 
 
 class Catalogue:
@@ -221,7 +222,7 @@ class Catalogue:
             if str(error) != before.trouble:
                 _say(f"{project}/{serving.number}: {error}")
             if isinstance(error, UnavailableError):
-                return Entry(online, trouble=str(error)), True
+                return Entry(online, trouble=str(error), selection=file.selection, arms=before.arms), True
             # Triton refuses the new bundle: the one before goes on, until there is another release.
             return replace(before, online=online, trouble=str(error)), False
         if trouble and trouble != before.trouble:
@@ -234,7 +235,8 @@ class Catalogue:
         others = [doors[number] for number in sorted(doors, reverse=True) if number < champion.number]
         previous = next((door for door in others if door.model != champion.model), None)
         router = self._routers.of(rollout, file.selection, champion, doors)
-        return Entry(online, champion, previous, doors, trouble, router, rollout, refused, file.selection), False
+        sides = {arm.number: self._door(arm) for arm in arms}
+        return Entry(online, champion, previous, doors, trouble, router, rollout, refused, file.selection, sides), False
 
     def _rollout(self, project: str) -> tuple[Rollout | None, str]:
         """The roll-out under way, whose candidate Triton holds now, or why it does not."""

@@ -86,7 +86,7 @@ class Feedback:
             raise _refused(422, "this is no receipt", "what a prediction came with, .ROW behind it for one row")
         if receipt.project != project:
             raise _refused(422, f"this is a receipt of {receipt.project}", f"one of {project}")
-        door = self._catalogue.entry(project).doors.get(receipt.release)
+        door = self._catalogue.entry(project).arms.get(receipt.release)
         if receipt.release not in selection.arms or door is None:
             arms = ", ".join(map(str, selection.arms))
             raise _refused(409, f"release {receipt.release} is not to be chosen from", f"a receipt of release {arms}")
