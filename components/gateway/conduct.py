@@ -69,6 +69,23 @@ class Conductor:
                 if entry.rollout is not None or entry.router is not None:
                     await asyncio.to_thread(self._look, project, entry)
 
+    def _look(self, project: str, entry: Entry) -> None:
+        try:
+            if entry.rollout is not None and entry.refused:
+                self._end(entry.rollout, "aborted", entry.refused)
+            elif isinstance(entry.router, RolloutRouter):
+                self._go_on(entry.router.rollout, entry.router.counts)
+            elif isinstance(entry.router, SelectionRouter):
+                self._learn(project, entry.router)
+        except ConflictError:
+            return  # another process, or a person, was first; the next look sees it
+        except TrilhaError as error:
+            if str(error) != self._said:  # once, not every second
+                self._said = str(error)
+                _say(f"who answers for {project} stays as it is: {error}")
+        except Exception:  # noqa: BLE001  # whatever it is, requests are answered, and the next look may fare better
+            traceback.print_exc(file=sys.stderr)
+
     async def finish(self) -> None:
         """See for ever that what derives from a promoted release is moved, whoever promoted it and was killed then."""
         while True:
@@ -87,25 +104,11 @@ class Conductor:
                         self._settle(release.project)
         except TrilhaError as error:
             _say(f"{release.project}/{release.number} is promoted, but {error}")
-            return False
-        return True
-
-    def _look(self, project: str, entry: Entry) -> None:
-        try:
-            if entry.rollout is not None and entry.refused:
-                self._end(entry.rollout, "aborted", entry.refused)
-            elif isinstance(entry.router, RolloutRouter):
-                self._go_on(entry.router.rollout, entry.router.counts)
-            elif isinstance(entry.router, SelectionRouter):
-                self._learn(project, entry.router)
-        except ConflictError:
-            return  # another process, or a person, was first; the next look sees it
-        except TrilhaError as error:
-            if str(error) != self._said:  # once, not every second
-                self._said = str(error)
-                _say(f"who answers for {project} stays as it is: {error}")
-        except Exception:  # noqa: BLE001  # whatever it is, requests are answered, and the next look may fare better
+        except Exception:  # noqa: BLE001  # as above
             traceback.print_exc(file=sys.stderr)
+        else:
+            return True
+        return False
 
     def _go_on(self, rollout: Rollout, mine: Counts) -> None:
         step = step_of(rollout)

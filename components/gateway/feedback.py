@@ -106,8 +106,8 @@ class Feedback:
             Problem: 409; what it said is not known, or not yet.
         """
         named = f"{receipt.request}.{receipt.row or 0}"
-        rows = [row for row in logged(self._workspace.store, receipt) if row["receipt"] == named]
-        said = rows[0].get(LABEL) if rows else None
+        rows = (row for row in logged(self._workspace.store, receipt) if row["receipt"] == named)
+        said = next(rows, {}).get(LABEL)
         if said is not None:
             return float(str(said) == str(label))
         if time.time() - receipt.moment.timestamp() < WRITTEN:

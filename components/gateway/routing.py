@@ -64,7 +64,7 @@ class Router(Protocol):
 
 def place(project: str, key: str) -> float:
     """Where a key is between 0 and 1: the same place in every process, and as a roll-out's share grows."""
-    return int.from_bytes(blake2b(f"{project}\n{key}".encode(), digest_size=7).digest()) / 2**56
+    return int.from_bytes(blake2b(f"{project}\n{key}".encode(errors="surrogatepass"), digest_size=7).digest()) / 2**56
 
 
 class RolloutRouter:

@@ -41,6 +41,16 @@ class TritonPythonModel(TritonPythonModel):
         raise RuntimeError("spoilt")
 """
 
+NAN = """
+
+class TritonPythonModel(TritonPythonModel):
+    def _response(self, arrays):
+        import numpy
+
+        nan = numpy.float32("nan")
+        return super()._response(tuple(one * nan if one.dtype.kind == "f" else one for one in arrays))
+"""
+
 SLOW = """
 
 class TritonPythonModel(TritonPythonModel):
@@ -185,11 +195,12 @@ def test_a_canary_is_promoted_by_itself(gateway: Running, behind: Release, alike
     assert {event.who for event in done.events[1:]} == {"gateway"}
 
 
-def test_a_candidate_that_fails(gateway: Running, behind: Release, alike: Fitted) -> None:
+@pytest.mark.parametrize("code", [RAISES, NAN], ids=["raises", "says NaN"])
+def test_a_candidate_that_fails(gateway: Running, behind: Release, alike: Fitted, code: str) -> None:
     """It is given up by itself; not one request fails meanwhile, for the running release answers in its place."""
     with Load(gateway.client.base_url) as load:
         load.more()
-        made = spoilt(gateway.workspace, alike, RAISES, shares=[0.3])
+        made = spoilt(gateway.workspace, alike, code, shares=[0.3])
         done = is_so(gateway.workspace, "aborted")
         load.more()
     assert set(load.check()) == {behind.number}
