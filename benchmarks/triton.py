@@ -204,7 +204,7 @@ def fused_row(server: TritonServer, paths: dict[str, Path], folder: Path) -> Row
         ratio=share,
         goal="1.2 times one hop",
         met=share <= 1.2,
-        note=f"as an ensemble of three {three:.2f} ms; the model alone, with one input in place of 16, {one_input:.2f} ms",
+        note=f"as an ensemble of three {three:.2f} ms; the model alone, one input for 16, {one_input:.2f} ms",
     )
 
 
