@@ -81,6 +81,18 @@ def open_tally(workspace: Workspace) -> Tally:
     return SqliteTally(workspace.home / "services" / "gateway.db")
 
 
+def counts_apart(workspace: Workspace) -> str:
+    """What to say of a profile whose gateways may run on several machines, and have nowhere to count together."""
+    gateway = workspace.profile.services.gateway
+    elsewhere = "://" in workspace.profile.state or gateway.url is not None
+    if not elsewhere or (gateway.cache is not None and gateway.cache.redis_env is not None):
+        return ""
+    return (
+        f"gateways of profile {workspace.name} on other machines count apart, and their counts are not seen here; "
+        "name a Redis for all of them: services.gateway.cache.redis_env"
+    )
+
+
 class SqliteTally:
     """In a file.
 

@@ -60,6 +60,7 @@ def start(
     workspace = open_workspace(profile)
     of = other_release(workspace, project) if release is None else release_number(workspace.store, project, release)
     make_ready(workspace, ["triton"], note)
+    _warn(workspace)
     made = begin(workspace, project, of, rules, why)
     emit(made, f"{project}: {made.told}; next: trilha rollout status {project}", as_json=as_json)
 
@@ -73,6 +74,7 @@ def status(project: ProjectArgument, profile: ProfileOption = "local", as_json: 
     from components.workspace import open_workspace
 
     workspace = open_workspace(profile)
+    _warn(workspace)
     serving = newest(workspace.store, project)
     last = next(rollouts(workspace.store, project), None)
     lines = [f"{project}/{serving.number} serves as {serving.bundle.model}"]
@@ -124,6 +126,14 @@ def abort(
 
     done = give_up(open_workspace(profile), project, why)
     emit(done, f"{project}/{done.running} serves; {done.candidate} was given up", as_json=as_json)
+
+
+def _warn(workspace: Workspace) -> None:
+    from components.tally import counts_apart
+
+    words = counts_apart(workspace)
+    if words:
+        note(words)
 
 
 def _share(text: str) -> float:

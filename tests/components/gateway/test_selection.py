@@ -26,7 +26,7 @@ from components.reconcile import uphold
 from components.records import Release
 from components.selection_settings import Selection
 from components.serving import take_down
-from components.tally import Rewards, SqliteTally, Tally, open_tally
+from components.tally import Rewards, SqliteTally, Tally, counts_apart, open_tally
 from components.workspace import Workspace
 from tests.components.gateway.conftest import PROJECT, ROW, Running, Start, key_of, running, until
 from tests.components.gateway.test_fuzz import BOUNDED, CHECKS
@@ -361,6 +361,17 @@ def test_tallies_are_alike(tally: Tally) -> None:
     assert tally.reward("a", "p.2", 4, 1.0) is True
     assert tally.rewards("a") == {3: Rewards(2, 0.75), 4: Rewards(1, 1.0)}
     assert tally.rewards("b") == {}
+
+
+def test_gateways_that_count_apart(workspace: Workspace) -> None:
+    """A profile whose gateways may be on several machines is told to name a Redis; others are told nothing."""
+    profile = workspace.profile
+    assert not counts_apart(workspace)
+    far = Workspace("far", profile.model_copy(update={"state": "s3://bucket/state"}))
+    assert "services.gateway.cache.redis_env" in counts_apart(far)
+    gateway = profile.services.gateway.model_copy(update={"cache": GatewayCache(redis_env="CACHE_URL")})
+    services = profile.services.model_copy(update={"gateway": gateway})
+    assert not counts_apart(Workspace("far", far.profile.model_copy(update={"services": services})))
 
 
 def test_a_tally_that_is_gone(tmp_path: Path) -> None:
