@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from components.adapters.onnx_graphs import fuse
+from components.adapters.onnx_graphs import fuse, run_graphs
 from components.adapters.triton_config import Graph, check_chain, ensemble_config, part_config, read_graph, read_outputs
 from components.adapters.triton_model import TritonPythonModel
 from components.adapters.triton_part import Opened
+from components.adapters.triton_settings import Sample, warmup_files
 from components.bundle import (
     CONFIG,
     FUSED,
@@ -25,9 +26,11 @@ from components.bundle import (
     part_names,
 )
 from components.golden import example_of, golden_table
+from components.model_inputs import to_tensors
 from components.project import Serve
 from components.python_part import SUFFIX, files_in
 from components.records import Bundle, Candidate, Prepared
+from components.serve_settings import Triton, of_ensemble, of_part
 from components.workspace import open_workspace
 
 
@@ -48,10 +51,11 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
     with workspace.output() as out, TemporaryDirectory() as scratch:
         if serve.join == "fused":
             paths, graphs = _fused(paths, Path(scratch))
-        digest = content_digest(repository(project, serve.target, paths, graphs))
-        model = bundle_name(project, digest)
-        _write(out.folder, repository(model, serve.target, paths, graphs))
         table = golden_table(prepared, test, predictions, serve.golden)
+        samples = _samples(to_tensors(table, prepared.features), paths, serve.triton)
+        digest = content_digest(repository(project, serve, paths, graphs, samples))
+        model = bundle_name(project, digest)
+        _write(out.folder, repository(model, serve, paths, graphs, samples))
         pq.write_table(table, out.folder / GOLDEN)
         files = out.publish()
     golden = files.pop(GOLDEN)
@@ -64,23 +68,39 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
         golden=golden,
         example=example,
         task=prepared.task,
+        triton=serve.triton,
     )
 
 
 def repository(
-    model: str, target: str, paths: Mapping[str, Path], graphs: Mapping[str, Graph]
+    model: str,
+    serve: Serve,
+    paths: Mapping[str, Path],
+    graphs: Mapping[str, Graph],
+    samples: Mapping[str, Sequence[Sample]],
 ) -> dict[str, Path | str | bytes]:
-    """Path inside a model repository -> a file, or what is in one, for the ensemble `model` and its parts."""
-    names = part_names(model, paths)
+    """Path inside a model repository -> a file, or what is in one, for the ensemble `model` and its parts.
+
+    Args:
+        model: the ensemble's name.
+        serve: the target, and Triton's own settings.
+        paths: part -> its graph.
+        graphs: part -> what it takes and yields.
+        samples: part -> the rows that it is warmed up with.
+    """
+    names, target = part_names(model, paths), serve.target
     files: dict[str, Path | str | bytes] = {
-        f"{model}/{CONFIG}": ensemble_config(model, names, graphs),
+        f"{model}/{CONFIG}": ensemble_config(model, names, graphs, of_ensemble(serve.triton)),
         f"{model}/{KEEP}": "",
     }
     runner = Path(inspect.getfile(TritonPythonModel))
     for part, name in names.items():
         python = paths[part].suffix == SUFFIX
         backend = "auto" if python else target
-        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], read_outputs(part, graphs), backend)
+        settings, outputs = of_part(serve.triton, part), read_outputs(part, graphs)
+        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], outputs, backend, settings, samples[part])
+        warm = warmup_files([tensor.name for tensor in graphs[part].inputs], samples[part])
+        files |= {f"{name}/{inside}": content for inside, content in warm.items()}
         if python:
             files |= {f"{name}/{VERSION}/{inside}": content for inside, content in files_in(paths[part]).items()}
             files[f"{name}/{VERSION}/model.py"] = Path(inspect.getfile(Opened))
@@ -92,6 +112,17 @@ def repository(
         if backend == "auto":
             files[f"{name}/{NO_CACHE}"] = ""
     return files
+
+
+def _samples(inputs: Sample, paths: Mapping[str, Path], settings: Triton) -> dict[str, list[Sample]]:
+    """Part -> the golden rows that it is warmed up with, as the parts before it hand them over."""
+    wanted, values = settings.model_warmup.rows if settings.model_warmup else 0, inputs
+    rows = min(wanted, len(next(iter(inputs.values()))))
+    found: dict[str, list[Sample]] = {}
+    for part, path in paths.items():
+        found[part] = [{name: array[row : row + 1] for name, array in values.items()} for row in range(rows)]
+        values = run_graphs([path], values) if rows else values
+    return found
 
 
 def _fused(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], dict[str, Graph]]:

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+def _provider(args: dict[str, str]) -> str | tuple[str, dict[str, str]]:
+    """Where ONNX Runtime runs the graph: an instance for a GPU does not fall back to the CPU."""
+    import onnxruntime
+
+    if args["model_instance_kind"] != "GPU":
+        return "CPUExecutionProvider"
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise RuntimeError("instance_group of kind gpu: this ONNX Runtime has no CUDA; install onnxruntime-gpu")
+    return "CUDAExecutionProvider", {"device_id": args["model_instance_device_id"]}
+
+
 class TritonPythonModel:
     """What Triton's Python backend asks a model file for."""
 
@@ -21,7 +32,8 @@ class TritonPythonModel:
         """Load the graph.
 
         Args:
-            args: `model_config` (JSON), `model_repository` (the model's folder), `model_version`.
+            args: `model_config` (JSON), `model_repository` (the model's folder), `model_version`, and the device that
+                this instance is for: `model_instance_kind`, `model_instance_device_id`.
         """
         import onnxruntime
         import triton_python_backend_utils as triton
@@ -32,7 +44,7 @@ class TritonPythonModel:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         path = Path(args["model_repository"], args["model_version"], "model.onnx")
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(path, options, providers=[_provider(args)])
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
         self._triton = triton

@@ -69,6 +69,8 @@ class TritonPythonModel(_beside("triton_model").TritonPythonModel):  # type: ign
         """
         import triton_python_backend_utils as triton
 
+        if args["model_instance_kind"] == "GPU":
+            raise RuntimeError("instance_group of kind gpu: a part that is a Python class runs on the CPU")
         folder = Path(args["model_repository"], args["model_version"])
         config = json.loads(args["model_config"])
         self._session = Opened({name: (folder / name).read_bytes() for name in (ABOUT, SOURCE, STATE)})

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from components.adapters.triton_abilities import lacking
 from components.adapters.triton_config import BACKENDS, Graph, Tensor, part_config
 from components.bundle import CONFIG
 from components.errors import GateError, NotFoundError, TrilhaError, UnavailableError
@@ -16,11 +17,14 @@ from components.place import Place
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from components.serve_settings import Triton
     from components.workspace import Workspace
 
 LOAD_SECONDS: Final = 120.0
 """A model that is not up after this is given up: Triton waits for ever for a Python backend that dies as it starts."""
 CALL_SECONDS: Final = 30.0
+BUSY: Final = ("Request timeout expired", "maximum queue size")
+"""Words of a refusal by a project's own queue policy: the server is well."""
 MAX_MESSAGE: Final = 2**31 - 1
 
 _PROBES: Final = {"auto": {"1/model.py": "import numpy, onnxruntime\n"}, "full": {"1/model.onnx": ""}}
@@ -91,6 +95,8 @@ class TritonServer:
             return NotFoundError(f"{what}: {first}", next_step="trilha reconcile PROJECT loads what a release serves")
         if "is not healthy" in words:
             return UnavailableError(f"{what}: {first}", next_step="trilha reconcile PROJECT starts it again")
+        if any(text in words for text in BUSY):
+            return UnavailableError(f"{what}: {first}", next_step="ask again; serve.triton has the queue's policy")
         if status in {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"}:
             self.__dict__.pop("_client", None)
             return UnavailableError(
@@ -114,10 +120,20 @@ class TritonServer:
             self.unload(name)
         return True
 
-    def publish(self, models: Mapping[str, Mapping[str, Path | str]]) -> None:
+    def lacks(self, settings: Triton, target: str) -> dict[str, str]:
+        return lacking(self, settings, target)
+
+    def hits(self, model: str) -> int:
+        """Answers that the server gave from its memory."""
+        with self._translated(f"statistics of {model}"):
+            found = self._client.get_inference_statistics(model, client_timeout=CALL_SECONDS).model_stats
+        return sum(one.inference_stats.cache_hit.count for one in found)
+
+    def publish(self, models: Mapping[str, Mapping[str, Path | str | bytes]]) -> None:
         for model, files in models.items():
             for inside, content in files.items():
-                data = content.encode() if isinstance(content, str) else content.read_bytes()
+                data = content.encode() if isinstance(content, str) else content
+                data = data if isinstance(data, bytes) else data.read_bytes()
                 # One with the same bytes stays, for Triton goes by the time of change.
                 if self._repository.read(f"{model}/{inside}") != data:
                     self._repository.write(f"{model}/{inside}", data)

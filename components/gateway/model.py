@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 GONE: Final = ("unknown model", "is not found", "is not healthy", "is not ready", "has no available versions")
 """Triton's words for a model that is not there, or whose process died."""
 
+BUSY: Final = ("Request timeout expired", "maximum queue size")
+"""Words of a refusal by the project's own queue policy."""
+
 THEIRS: Final = ("Unable to parse", "failed to parse the request", "attempt to access JSON", "text is not UTF-8")
 """Words of a refusal for which Triton, or the bundle's own model, says 500, though the request is to blame."""
 
@@ -182,6 +185,8 @@ def _refusal(door: Door, status: int, words: str) -> Problem:
     said = words.replace(door.model, door.project).split("\n", 1)[0]
     found = _INPUT.search(said)
     kinds = ", ".join(spec.shown for spec in door.signature.inputs)
+    if any(text in words for text in BUSY):
+        return Problem(503, said, retry_after=RETRY_SECONDS)
     theirs = status < 500 or any(text in words for text in THEIRS)
     field = found.group(1) if found else ""
     return Problem(400 if theirs else 502, said or "refused", field=field, accepted=kinds)
