@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,9 +30,9 @@ from components.golden import example_of, golden_table
 from components.model_inputs import to_tensors
 from components.project import Serve
 from components.python_part import SUFFIX, files_in
-from components.records import Bundle, Candidate, Prepared
+from components.records import Bundle, Candidate, Prepared, Trial
 from components.serve_settings import Triton, of_ensemble, of_part
-from components.workspace import open_workspace
+from components.workspace import Workspace, open_workspace
 
 
 def export(project: str, profile: str, candidate: Candidate, prepared: Prepared, serve: Serve) -> Bundle:
@@ -44,18 +45,12 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
 
     workspace = open_workspace(profile)
     trial = candidate.trial
-    paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
-    graphs = {part: read_graph(path) for part, path in paths.items()}
-    check_chain(graphs, prepared.features, prepared.task, prepared.classes)
     test, predictions = map(workspace.artifacts.local, (prepared.test.file, trial.predictions))
-    with workspace.output() as out, TemporaryDirectory() as scratch:
-        if serve.join == "fused":
-            paths, graphs = _fused(paths, Path(scratch))
+    with workspace.output() as out, opened(workspace, trial, serve) as (paths, graphs):
+        check_chain(graphs, prepared.features, prepared.task, prepared.classes)
         table = golden_table(prepared, test, predictions, serve.golden)
-        samples = _samples(to_tensors(table, prepared.features), paths, serve.triton)
-        digest = content_digest(repository(project, serve, paths, graphs, samples))
-        model = bundle_name(project, digest)
-        _write(out.folder, repository(model, serve, paths, graphs, samples))
+        model, digest, content = assembled(project, serve, paths, graphs, to_tensors(table, prepared.features))
+        _write(out.folder, content)
         pq.write_table(table, out.folder / GOLDEN)
         files = out.publish()
     golden = files.pop(GOLDEN)
@@ -70,6 +65,36 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
         task=prepared.task,
         triton=serve.triton,
     )
+
+
+@contextmanager
+def opened(workspace: Workspace, trial: Trial, serve: Serve) -> Iterator[tuple[dict[str, Path], dict[str, Graph]]]:
+    """The trial's parts as files, and what they take and yield; one part where the project joins them."""
+    paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
+    graphs = {part: read_graph(path) for part, path in paths.items()}
+    if serve.join == "ensemble":
+        yield paths, graphs
+        return
+    with TemporaryDirectory() as scratch:
+        yield _fused(paths, Path(scratch))
+
+
+def assembled(
+    project: str, serve: Serve, paths: Mapping[str, Path], graphs: Mapping[str, Graph], golden: Sample
+) -> tuple[str, str, dict[str, Path | str | bytes]]:
+    """A bundle's name, its digest, and path -> file of its model repository.
+
+    Args:
+        project: its name.
+        serve: target, and Triton's own settings.
+        paths: part -> its graph.
+        graphs: part -> what it takes and yields.
+        golden: the golden requests: input -> `[rows, width]`.
+    """
+    samples = _samples(golden, paths, serve.triton)
+    digest = content_digest(repository(project, serve, paths, graphs, samples))
+    model = bundle_name(project, digest)
+    return model, digest, repository(model, serve, paths, graphs, samples)
 
 
 def repository(
