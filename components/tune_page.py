@@ -38,10 +38,18 @@ def picture(path: Path, project: str, outcome: Outcome) -> None:
             [dot.rate for dot in one.points], [dot.p99_ms for dot in one.points], ".", color="lightgrey", zorder=1
         )
     for place, one in enumerate(outcome.finals):
-        mark = " (chosen)" if place == 0 else " (before)" if one.knobs == outcome.before.knobs else ""
+        mark = ", ".join(["chosen"] * (place == 0) + ["before"] * (one.knobs == outcome.before.knobs))
         line = {"linewidth": 2.2} if place == 0 else {"linewidth": 1.2, "linestyle": "--"}
         rates, p99s = _ends(one)
-        axes.plot(rates, p99s, marker="o", markersize=4, label=f"{one.knobs}{mark}", zorder=3, **line)
+        axes.plot(
+            rates,
+            p99s,
+            marker="o",
+            markersize=4,
+            label=f"{one.knobs} ({mark})" if mark else str(one.knobs),
+            zorder=3,
+            **line,
+        )
         for dot in one.points if place == 0 else ():
             axes.annotate(
                 str(dot.clients), (dot.rate, dot.p99_ms), xytext=(4, -10), textcoords="offset points", fontsize=8
@@ -51,6 +59,8 @@ def picture(path: Path, project: str, outcome: Outcome) -> None:
                   color="tab:red", fontsize=8)  # fmt: skip
     axes.set(title=f"{project}: one row a request", xlabel="answers a second", ylabel="p99, ms", yscale="log")
     axes.set_xlim(left=0)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.legend(frameon=False, fontsize=8)
     with mpl.rc_context({"svg.hashsalt": project, "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None})
@@ -76,7 +86,8 @@ def page(svg: str, project: str, release: int, generator: str, outcome: Outcome)
 <body>
 <h1>{escape(project)}: tuned for p99 {outcome.budget_ms:g} ms</h1>
 <p>{escape(str(chosen.knobs))}: {said}; before, {before}. Release {release}, one row a request,
-{len(outcome.tried)} settings in {outcome.seconds:.0f} s{cut}. Load by {escape(generator)}.</p>
+{len(outcome.tried)} settings in {outcome.seconds:.0f} s{cut}. Load by {escape(generator)}. What the project had gave
+{outcome.noise:.0%} more or less from one time to another.</p>
 {svg}
 <h2>Weighed last, over all numbers of clients</h2>
 {finals}

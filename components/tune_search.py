@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
 from components.records import Record
@@ -77,6 +77,13 @@ class Outcome(Record):
     cut: bool
     """Whether the time was over before the search was."""
 
+    @property
+    def noise(self) -> float:
+        """By how much the same settings differed from one time to another: 0.1 is a tenth of their answers."""
+        first = next(one for one in self.tried if one.knobs == self.before.knobs)
+        rates = [one.rate(self.budget_ms) for one in (first, self.before)]
+        return (max(rates) - min(rates)) / max(rates) if max(rates) else 0.0
+
 
 Ask = Callable[[int], Point]
 InForce = Callable[[Knobs], AbstractContextManager[Ask]]
@@ -131,27 +138,26 @@ class _Way:
         self.known: dict[Knobs, Tried] = {}
         self.best = start
         self.budget_ms = budget_ms
-        self._in_force = in_force
-        self._say = say
+        self.in_force = in_force
+        self.say = say
         self._level = 8
         self.look(start)
 
     def look(self, knobs: Knobs) -> float:
         """Answers a second within the budget, looked for around as many clients as were best before."""
         if knobs not in self.known:
-            self.known[knobs] = self.load(knobs, lambda ask: _climb(ask, self._level, self.budget_ms))
+            self.known[knobs] = self._load(knobs)
         best = self.known[knobs].best(self.budget_ms)
         self._level = best.clients if best else self._level
         return best.rate if best else 0.0
 
-    def load(self, knobs: Knobs, how: Callable[[Ask], list[Point]]) -> Tried:
-        """Put settings into force, and load them."""
+    def _load(self, knobs: Knobs) -> Tried:
         try:
-            with self._in_force(knobs) as ask:
-                tried = Tried(knobs=knobs, points=tuple(how(ask)))
+            with self.in_force(knobs) as ask:
+                tried = Tried(knobs=knobs, points=tuple(_climb(ask, self._level, self.budget_ms)))
         except Refused as refusal:
             tried = Tried(knobs=knobs, points=(), refused=str(refusal))
-        self._say(tried)
+        self.say(tried)
         return tried
 
 
@@ -182,10 +188,21 @@ def _steps(way: _Way, fixed: frozenset[str]) -> Iterator[Knobs]:
 
 
 def _weighed(way: _Way, start: Knobs) -> list[Tried]:
-    """The best that are known, and the start, loaded once more with all numbers of clients; the best first."""
+    """The best that are known, and the start, loaded once more with all numbers of clients; the best first.
+
+    They are in force side by side and take turns, so that what else the machine does meanwhile slows them all.
+    """
     ranked = sorted(way.known, key=lambda one: -way.known[one].rate(way.budget_ms))  # equals keep their order
-    chosen = dict.fromkeys([*ranked[:FINALISTS], start])
-    weighed = [way.load(knobs, lambda ask: [ask(clients) for clients in CLIENTS]) for knobs in chosen]
+    chosen = list(dict.fromkeys([*ranked[:FINALISTS], start]))
+    points: dict[Knobs, list[Point]] = {knobs: [] for knobs in chosen if not way.known[knobs].refused}
+    with ExitStack() as stack:
+        asks = {knobs: stack.enter_context(way.in_force(knobs)) for knobs in points}
+        for clients in CLIENTS:
+            for knobs, ask in asks.items():
+                points[knobs].append(ask(clients))
+    weighed = [way.known[knobs].model_copy(update={"points": tuple(points.get(knobs, ()))}) for knobs in chosen]
+    for tried in weighed:
+        way.say(tried)
     return sorted(weighed, key=lambda one: -one.rate(way.budget_ms))
 
 

@@ -64,7 +64,7 @@ def _closing(found: Tuning, page: object) -> list[str]:
     rows = []
     for one in outcome.finals:
         best = one.best(outcome.budget_ms)
-        mark = "chosen" if one == found.chosen else "before" if one.knobs == outcome.before.knobs else ""
+        mark = ", ".join(["chosen"] * (one == found.chosen) + ["before"] * (one.knobs == outcome.before.knobs))
         rows.append(
             {
                 "settings": one.knobs,
@@ -80,5 +80,6 @@ def _closing(found: Tuning, page: object) -> list[str]:
         if found.file
         else ["what the project has is the best: nothing was written"]
     )
+    noise = f"what the project had gave {outcome.noise:.0%} more or less from one time to another"
     cut = ["the time was over before the search was: --seconds gives it more"] if outcome.cut else []
-    return [columns(rows, list(rows[0])), "", f"load by {found.generator}", *cut, *ends, f"page: {page}"]
+    return [columns(rows, list(rows[0])), "", f"load by {found.generator}; {noise}", *cut, *ends, f"page: {page}"]

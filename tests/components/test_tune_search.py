@@ -129,3 +129,13 @@ def test_it_goes_down_as_well(start: Knobs) -> None:
     """From too much of everything it comes to the same as from nothing."""
     chosen = Machine().found(20, start=start).finals[0]
     assert chosen.rate(20) * BETTER >= Machine().found(20).finals[0].rate(20)
+
+
+def test_the_last_are_weighed_in_turns() -> None:
+    """All that are weighed last are asked by the same number of clients before the next number comes."""
+    machine = Machine()
+    outcome = machine.found(20)
+    last = machine.asked[-len(outcome.finals) * len(CLIENTS) :]
+    assert [clients for _, clients in last] == [clients for clients in CLIENTS for _ in outcome.finals]
+    assert {knobs for knobs, _ in last} == {one.knobs for one in outcome.finals}
+    assert outcome.noise == 0
