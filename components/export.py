@@ -26,12 +26,13 @@ from components.bundle import (
     content_digest,
     part_names,
 )
+from components.errors import GateError
 from components.golden import example_of, golden_table
 from components.model_inputs import to_tensors
 from components.project import Serve
 from components.python_part import SUFFIX, files_in
 from components.records import Bundle, Candidate, Prepared, Trial
-from components.serve_settings import Triton, of_ensemble, of_part
+from components.serve_settings import LEARNED, Triton, of_ensemble, of_part
 from components.workspace import Workspace, open_workspace
 
 
@@ -113,6 +114,7 @@ def repository(
         graphs: part -> what it takes and yields.
         samples: part -> the rows that it is warmed up with.
     """
+    _check_parts(serve.triton, paths)
     names, target = part_names(model, paths), serve.target
     files: dict[str, Path | str | bytes] = {
         f"{model}/{CONFIG}": ensemble_config(model, names, graphs, of_ensemble(serve.triton)),
@@ -137,6 +139,23 @@ def repository(
         if backend == "auto":
             files[f"{name}/{NO_CACHE}"] = ""
     return files
+
+
+def _check_parts(settings: Triton, paths: Mapping[str, Path]) -> None:
+    """Refuse what a graph cannot do.
+
+    Raises:
+        GateError: names the setting.
+    """
+    learned = next(paths[part] for part in paths if part in LEARNED)
+    wanted = {"sequence_batching": settings.sequence_batching, "model_transaction_policy.decoupled": settings.decoupled}
+    name = next((name for name, value in wanted.items() if value), None)
+    if name and learned.suffix != SUFFIX:
+        raise GateError(
+            f"serve.triton.{name}: `{learned.stem}` is a graph, which remembers nothing and answers once",
+            accepted="a Python class of the project's own as the model",
+            next_step="take the setting out of project.yaml, or see docs/how-to/servables.md, `A class of your own`",
+        )
 
 
 def _samples(inputs: Sample, paths: Mapping[str, Path], settings: Triton) -> dict[str, list[Sample]]:

@@ -218,8 +218,13 @@ class ModelServer(Protocol):
             NotFoundError: it is not loaded.
         """
 
-    def infer(self, model: str, inputs: Mapping[str, np.ndarray], *, timeout: float = 30.0) -> dict[str, np.ndarray]:
+    def infer(
+        self, model: str, inputs: Mapping[str, np.ndarray], *, timeout: float = 30.0, settings: Triton | None = None
+    ) -> dict[str, np.ndarray]:
         """One request with binary tensors; arrays are `[rows, 1]`; strings are object arrays of `str`.
+
+        With `settings` the model is asked as they want it: each row is a sequence of its own where there are sequences,
+        and of several answers the last one counts.
 
         Raises:
             NotFoundError: the model is not loaded.

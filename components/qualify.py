@@ -53,7 +53,7 @@ def qualify(profile: str, bundle: Bundle, serve: Serve) -> Qualification:
         try:
             difference = _replay(server, bundle, golden, serve.tolerance)
             with uncached(workspace, bundle) as model:
-                p50, p99 = _measure(server, model, golden, bundle.task, serve.p99_ms)
+                p50, p99 = _measure(server, bundle.model_copy(update={"model": model}), golden, serve.p99_ms)
         except GateError:
             if fresh:
                 take_down(server, bundle.model)
@@ -99,8 +99,8 @@ def _replay(server: ModelServer, bundle: Bundle, golden: pa.Table, tolerance: fl
 
     model, task = bundle.model, bundle.task
     inputs = to_tensors(golden, features_of(golden, task))
-    batch = server.infer(model, inputs)
-    single = [server.infer(model, row) for row in _rows(inputs)]
+    batch = server.infer(model, inputs, settings=bundle.triton)
+    single = [server.infer(model, row, settings=bundle.triton) for row in _rows(inputs)]
     rows = {name: np.concatenate([answer[name] for answer in single]) for name in answer_names(task)}
     return max(
         _compare(f"{model}, in one batch", batch, golden, task, tolerance),
@@ -184,7 +184,7 @@ def _shown(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:.6g}" for number in numbers)
 
 
-def _measure(server: ModelServer, model: str, golden: pa.Table, task: str, budget_ms: float) -> tuple[float, float]:
+def _measure(server: ModelServer, bundle: Bundle, golden: pa.Table, budget_ms: float) -> tuple[float, float]:
     """p50 and p99 of one-row requests, milliseconds, of the best attempt; `_replay` has warmed the model up.
 
     Raises:
@@ -192,13 +192,13 @@ def _measure(server: ModelServer, model: str, golden: pa.Table, task: str, budge
     """
     import numpy as np
 
-    rows = _rows(to_tensors(golden, features_of(golden, task)))
+    model, rows = bundle.model, _rows(to_tensors(golden, features_of(golden, bundle.task)))
     best = (np.inf, np.inf)
     for _ in range(ATTEMPTS):
         times = []
         for request in range(REQUESTS):
             begun = time.perf_counter()
-            server.infer(model, rows[request % len(rows)])
+            server.infer(model, rows[request % len(rows)], settings=bundle.triton)
             times.append((time.perf_counter() - begun) * 1e3)
         p50, p99 = (float(np.percentile(times, share)) for share in (50, 99))
         best = min(best, (p99, p50))

@@ -99,6 +99,44 @@ class DynamicBatching(Settings):
         return self
 
 
+class Direct(Settings):
+    """Each sequence has a place in one instance to itself."""
+
+    max_queue_delay_microseconds: Microseconds = 0
+    minimum_slot_utilization: float = Field(default=0.0, ge=0, le=1)
+
+
+class Oldest(Settings):
+    """Requests of several sequences go through an instance together, the oldest first."""
+
+    max_candidate_sequences: int = Field(default=64, ge=1, le=65_536)
+    """Sequences of one instance at a time."""
+    preferred_batch_size: Sizes = ()
+    max_queue_delay_microseconds: Microseconds = 0
+    preserve_ordering: bool = False
+
+
+class SequenceBatching(Settings):
+    """Requests that belong together go to the same instance, one after the other: a part may remember."""
+
+    direct: Direct | None = None
+    oldest: Oldest | None = None
+    max_sequence_idle_microseconds: int = Field(default=1_000_000, ge=1, le=3_600_000_000)
+    """A sequence without a request for so long is forgotten."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> SequenceBatching:
+        if self.direct and self.oldest:
+            raise ValueError("one of `direct` and `oldest`")
+        return self
+
+
+class TransactionPolicy(Settings):
+    """`decoupled`: a request may have several answers, or come to its own in steps."""
+
+    decoupled: bool = False
+
+
 class ModelWarmup(Settings):
     """Golden requests that each instance answers before it gets anybody's."""
 
@@ -153,10 +191,25 @@ class Triton(Settings):
     """None: one instance on the CPU."""
     dynamic_batching: DynamicBatching | Literal[False] = DynamicBatching()
     """False: every request goes through by itself."""
+    sequence_batching: SequenceBatching | None = None
+    """In place of `dynamic_batching` for the part that learned, which has to be a Python class."""
+    model_transaction_policy: TransactionPolicy = TransactionPolicy()
+    """Of the part that learned, which has to be a Python class, and of the ensemble."""
     model_warmup: ModelWarmup | None = None
     response_cache: ResponseCache | None = None
     version_policy: VersionPolicy | None = None
     """The release that serves and the one before always stay loaded; None: no others do."""
+
+    @model_validator(mode="after")
+    def _remembers_one_thing(self) -> Triton:
+        if self.response_cache and self.response_cache.enable and (self.sequence_batching or self.decoupled):
+            raise ValueError("no `response_cache` where the same tensors may have other answers: sequences, decoupled")
+        return self
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether a request may have several answers."""
+        return self.model_transaction_policy.decoupled
 
 
 UNSET: Final = Triton()
@@ -172,6 +225,7 @@ def of_part(settings: Triton, part: str) -> Triton:
     """
     mine: dict[str, object] = {"response_cache": None, "version_policy": None}
     if part not in LEARNED:
+        mine |= {"sequence_batching": None, "model_transaction_policy": TransactionPolicy()}
         count = sum(group.count for group in settings.instance_group)
         mine["instance_group"] = (InstanceGroup(count=min(count, 64)),) if count else ()
         if settings.dynamic_batching:
@@ -182,4 +236,4 @@ def of_part(settings: Triton, part: str) -> Triton:
 
 def of_ensemble(settings: Triton) -> Triton:
     """What of the settings the ensemble gets, which answers as a whole and runs nothing itself."""
-    return Triton(response_cache=settings.response_cache)
+    return Triton(response_cache=settings.response_cache, model_transaction_policy=settings.model_transaction_policy)

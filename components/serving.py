@@ -148,10 +148,9 @@ def _answers(workspace: Workspace, bundle: Bundle) -> bool:
     with pq.ParquetFile(whole(workspace, bundle.golden)) as file:
         row = pa.Table.from_batches([next(file.iter_batches(batch_size=1))])
     features = features_of(row, bundle.task)
+    inputs = {name: column_tensor(row[name].to_pylist(), kind) for name, kind in features.items()}
     try:
-        workspace.server.infer(
-            bundle.model, {name: column_tensor(row[name].to_pylist(), kind) for name, kind in features.items()}
-        )
+        workspace.server.infer(bundle.model, inputs, settings=bundle.triton)
     except (GateError, UnavailableError):
         return False
     return True

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from components.project import Serve
     from components.records import Release
+    from components.serve_settings import Triton
     from components.workspace import Workspace
 
 POINT_SECONDS: Final = 2.0
@@ -68,7 +69,8 @@ def tune(
         point_seconds: for each number of clients.
 
     Raises:
-        GateError: no settings hold the budget; the best that was seen is in the message, and nothing is written.
+        GateError: no settings hold the budget (the best that was seen is in the message), or the project's requests
+            are not of a kind that can be asked by itself; nothing is written.
         NotFoundError: the project has no release.
         UnavailableError: the server does not answer.
     """
@@ -83,6 +85,7 @@ def tune(
     serve = file.serve
     budget = budget_ms or serve.p99_ms
     bench = _bench(workspace, release, serve.model_copy(update={"triton": own}), point_seconds)
+    _check_askable(own)
     with workspace.lock(f"tune-{project}"), bench as in_force:
         outcome = search(in_force, knobs_of(serve.triton), fixed(own), budget, seconds, say)
     chosen = outcome.finals[0]
@@ -106,6 +109,16 @@ def tune(
         picture=files["tune.svg"],
         page=files["tune.html"],
     )
+
+
+def _check_askable(own: Triton) -> None:
+    for name, set_so in (("sequence_batching", own.sequence_batching), ("model_transaction_policy", own.decoupled)):
+        if set_so:
+            raise GateError(
+                f"serve.triton.{name}: the load is single requests with one answer each",
+                accepted="a project without sequences and several answers",
+                next_step="set instance_group by hand, and measure with clients of your own",
+            )
 
 
 def _check_held(outcome: Outcome) -> None:

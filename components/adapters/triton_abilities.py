@@ -116,12 +116,12 @@ def _probe(server: Server, what: str, target: str, settings: Triton, *, contradi
     from tritonclient.grpc import model_config_pb2 as proto
 
     from components.adapters.triton_config import Graph, Tensor, part_config
-    from components.adapters.triton_settings import put_cache
+    from components.adapters.triton_settings import put_whole
 
     x, y = Tensor("x", "TYPE_FP32", 1), Tensor("y", "TYPE_FP32", 1)
     name = f"trilha-probe-{what}"
     config = text_format.Parse(part_config(name, Graph((x,), (y,)), [y.name], target, settings), proto.ModelConfig())
-    put_cache(config, settings)
+    put_whole(config, settings)
     if contradict:
         config.instance_group[-1].rate_limiter.resources[0].__setattr__("global", True)  # a word of Python's own
     graph: dict[str, str | bytes] = (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.adapters.triton_part import ABOUT
-from components.adapters.triton_settings import Sample, put, put_cache, put_warmup
+from components.adapters.triton_settings import Sample, put, put_warmup, put_whole
 from components.answers import LABEL, NUMBERS
 from components.errors import GateError
 from components.model_inputs import width
@@ -206,7 +206,7 @@ def ensemble_config(name: str, parts: Mapping[str, str], graphs: Mapping[str, Gr
         output=[_output(tensor) for tensor in graphs[last].outputs if tensor.name in ANSWER],
         ensemble_scheduling=proto.ModelEnsembling(step=steps),
     )
-    put_cache(config, settings)
+    put_whole(config, settings)
     return _text(config)
 
 

@@ -57,12 +57,16 @@ class TritonPythonModel:
         feeds: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
         for index, request in enumerate(requests):
             try:
-                feeds[index] = {name: self._read(request, name) for name in self._inputs}
+                feeds[index] = self._feed(request)
             except UnicodeDecodeError as error:
                 responses[index] = self._failure(f"text is not UTF-8: {error}")
         for index, answer in self._answers(feeds).items():
             responses[index] = answer
         return responses
+
+    def _feed(self, request: Any) -> dict[str, np.ndarray[Any, Any]]:
+        """What a request brings."""
+        return {name: self._read(request, name) for name in self._inputs}
 
     def _read(self, request: Any, name: str) -> np.ndarray[Any, Any]:
         import numpy as np
@@ -79,7 +83,8 @@ class TritonPythonModel:
         if not feeds:
             return {}
         rows = [len(feed[self._inputs[0]]) for feed in feeds.values()]
-        batch = {name: np.concatenate([feed[name] for feed in feeds.values()]) for name in self._inputs}
+        names = next(iter(feeds.values()))
+        batch = {name: np.concatenate([feed[name] for feed in feeds.values()]) for name in names}
         try:
             outputs = self._session.run(self._outputs, batch)
         except Exception as error:  # noqa: BLE001  # ONNX Runtime's errors have no common class; the client gets its words

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from components.serve_settings import DynamicBatching, InstanceGroup, ModelWarmup, QueuePolicy, Triton
+from components.serve_settings import (
+    Direct,
+    DynamicBatching,
+    InstanceGroup,
+    ModelWarmup,
+    QueuePolicy,
+    SequenceBatching,
+    Triton,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,14 +30,20 @@ def put(config: Any, settings: Triton) -> None:
         settings: what the part gets.
     """
     config.instance_group.extend(map(_group, settings.instance_group or (InstanceGroup(),)))
-    if settings.dynamic_batching:
+    if settings.decoupled:
+        config.model_transaction_policy.decoupled = True
+    if settings.sequence_batching:
+        config.sequence_batching.CopyFrom(_sequences(settings.sequence_batching))
+    elif settings.dynamic_batching:
         config.dynamic_batching.CopyFrom(_batching(settings.dynamic_batching))
 
 
-def put_cache(config: Any, settings: Triton) -> None:
-    """Write into `config` of an ensemble whether the server remembers its answers."""
+def put_whole(config: Any, settings: Triton) -> None:
+    """Write into `config` of an ensemble what `of_ensemble` gave it."""
     if settings.response_cache:
         config.response_cache.enable = settings.response_cache.enable
+    if settings.decoupled:
+        config.model_transaction_policy.decoupled = True
 
 
 def put_warmup(config: Any, warmup: ModelWarmup, samples: Sequence[Sample]) -> None:
@@ -97,6 +111,23 @@ def _batching(batching: DynamicBatching) -> Any:
         default_queue_policy=_policy(batching.default_queue_policy) if batching.default_queue_policy else None,
         priority_queue_policy=policies,
     )
+
+
+def _sequences(batching: SequenceBatching) -> Any:
+    from tritonclient.grpc import model_config_pb2 as proto
+
+    made = proto.ModelSequenceBatching(max_sequence_idle_microseconds=batching.max_sequence_idle_microseconds)
+    if batching.oldest:
+        oldest = batching.oldest
+        made.oldest.max_candidate_sequences = oldest.max_candidate_sequences
+        made.oldest.preferred_batch_size.extend(oldest.preferred_batch_size)
+        made.oldest.max_queue_delay_microseconds = oldest.max_queue_delay_microseconds
+        made.oldest.preserve_ordering = oldest.preserve_ordering
+        return made
+    direct = batching.direct or Direct()
+    made.direct.max_queue_delay_microseconds = direct.max_queue_delay_microseconds
+    made.direct.minimum_slot_utilization = direct.minimum_slot_utilization
+    return made
 
 
 def _policy(policy: QueuePolicy) -> Any:

@@ -133,14 +133,15 @@ class Model:
 
     async def _reply(self, door: Door, header: int | None, body: bytes, columns: Columns | None) -> Reply:
         """What was answered before, or what Triton answers."""
-        if self._cache is not None and (found := await self._cache.get(door, header, body)) is not None:
+        cache = None if door.release.bundle.triton.sequence_batching else self._cache
+        if cache is not None and (found := await cache.get(door, header, body)) is not None:
             return found
         if self._batches is not None and columns is not None:
             reply = await self._gathered(self._batches, door, Question(header, body, columns))
         else:
             reply = await self._post(door, header, body)
-        if self._cache is not None and reply.status == 200:
-            self._cache.put(door, header, body, reply)
+        if cache is not None and reply.status == 200:
+            cache.put(door, header, body, reply)
         return reply
 
     async def _gathered(self, batches: Batches, door: Door, question: Question) -> Reply:
