@@ -47,8 +47,7 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
     workspace = open_workspace(profile)
     trial = candidate.trial
     test, predictions = map(workspace.artifacts.local, (prepared.test.file, trial.predictions))
-    with workspace.output() as out, opened(workspace, trial, serve) as (paths, graphs):
-        check_chain(graphs, prepared.features, prepared.task, prepared.classes)
+    with workspace.output() as out, opened(workspace, trial, prepared, serve) as (paths, graphs):
         table = golden_table(prepared, test, predictions, serve.golden)
         model, digest, content = assembled(project, serve, paths, graphs, to_tensors(table, prepared.features))
         _write(out.folder, content)
@@ -69,10 +68,17 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
 
 
 @contextmanager
-def opened(workspace: Workspace, trial: Trial, serve: Serve) -> Iterator[tuple[dict[str, Path], dict[str, Graph]]]:
-    """The trial's parts as files, and what they take and yield; one part where the project joins them."""
+def opened(
+    workspace: Workspace, trial: Trial, prepared: Prepared, serve: Serve
+) -> Iterator[tuple[dict[str, Path], dict[str, Graph]]]:
+    """The trial's parts as files, and what they take and yield; one part where the project joins them.
+
+    Raises:
+        GateError: they do not fit each other or the features.
+    """
     paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
     graphs = {part: read_graph(path) for part, path in paths.items()}
+    check_chain(graphs, prepared.features, prepared.task, prepared.classes)
     if serve.join == "ensemble":
         yield paths, graphs
         return

@@ -178,7 +178,7 @@ def _bench(
     server, address = workspace.server, http_address(workspace)
     plain = serve.model_copy(update={"triton": serve.triton.model_copy(update={"response_cache": None})})
 
-    with opened(workspace, release.candidate.trial, serve) as (paths, graphs):
+    with opened(workspace, release.candidate.trial, release.prepared, serve) as (paths, graphs):
 
         @contextmanager
         def in_force(knobs: Knobs) -> Iterator[Ask]:

@@ -32,6 +32,9 @@ GONE: Final = ("unknown model", "is not found", "is not healthy", "is not ready"
 BUSY: Final = ("Request timeout expired", "maximum queue size")
 """Words of a refusal by the project's own queue policy."""
 
+DECOUPLED: Final = "decoupled transaction policy"
+"""Words of Triton's HTTP door for a model that may have several answers."""
+
 THEIRS: Final = ("Unable to parse", "failed to parse the request", "attempt to access JSON", "text is not UTF-8")
 """Words of a refusal for which Triton, or the bundle's own model, says 500, though the request is to blame."""
 
@@ -188,6 +191,8 @@ def _refusal(door: Door, status: int, words: str) -> Problem:
     kinds = ", ".join(spec.shown for spec in door.signature.inputs)
     if any(text in words for text in BUSY):
         return Problem(503, said, retry_after=RETRY_SECONDS)
+    if DECOUPLED in words:
+        return Problem(501, f"{door.project} may have several answers for a request", accepted="Triton's gRPC stream")
     theirs = status < 500 or any(text in words for text in THEIRS)
     field = found.group(1) if found else ""
     return Problem(400 if theirs else 502, said or "refused", field=field, accepted=kinds)

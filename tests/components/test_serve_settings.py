@@ -92,3 +92,21 @@ def test_what_cannot_be_meant_is_refused(settings: dict[str, Any], words: str) -
     """A setting that contradicts itself, or that nobody reads, is refused when it is read, not when it serves."""
     with pytest.raises(ValidationError, match=words):
         Triton(**settings)
+
+
+def test_no_memory_where_answers_differ() -> None:
+    """The same tensors may have other answers in a sequence, so a cache of answers goes with neither."""
+    for other in ({"sequence_batching": {}}, {"model_transaction_policy": {"decoupled": True}}):
+        with pytest.raises(ValidationError, match="no `response_cache`"):
+            Triton(response_cache={"enable": True}, **other)
+    with pytest.raises(ValidationError, match="one of `direct` and `oldest`"):
+        Triton(sequence_batching={"direct": {}, "oldest": {}})
+
+
+def test_sequences_are_of_the_part_that_learned() -> None:
+    """The parts around it stay as they are, and the ensemble is told of several answers."""
+    settings = Triton(sequence_batching={"oldest": {}}, model_transaction_policy={"decoupled": True})
+    assert of_part(settings, "model") == settings
+    for part in ("pre", "post"):
+        assert of_part(settings, part) == UNSET
+    assert of_ensemble(settings).decoupled

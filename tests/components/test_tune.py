@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -122,3 +123,22 @@ def test_without_a_release(served: Workspace, repository: Path) -> None:
     place_small(repository)
     with pytest.raises(NotFoundError, match="has no release"):
         tune(served, PROJECT, 20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"sequence_batching": {}}, "sequence_batching"),
+        ({"model_transaction_policy": {"decoupled": True}}, "model_transaction_policy"),
+    ],
+)
+def test_what_a_load_of_single_requests_cannot_ask(
+    served: Workspace, serves: Release, settings: dict[str, Any], name: str
+) -> None:
+    """Sequences and several answers are refused by name, not measured as failures."""
+    path = config.project_folder(PROJECT) / "project.yaml"
+    project = yaml.safe_load(path.read_text())
+    project["serve"]["triton"] = settings
+    path.write_text(yaml.safe_dump(project))
+    with pytest.raises(GateError, match=rf"serve\.triton\.{name}: the load is single requests"):
+        tune(served, PROJECT, 60_000, 60, point_seconds=MOMENT)

@@ -117,3 +117,27 @@ def test_the_same_for_every_target(target: str) -> None:
     """Settings are Triton's, not a backend's."""
     text = part_config("m", GRAPH, ["y"], target, Triton(instance_group=[{"count": 2}]))
     assert text_format.Parse(text, proto.ModelConfig()).instance_group[0].count == 2
+
+
+def test_sequences() -> None:
+    """Direct or oldest, with their own fields, in place of dynamic batching; direct where nothing is said."""
+    oldest = {"max_candidate_sequences": 8, "preferred_batch_size": [4], "max_queue_delay_microseconds": 100}
+    config = written({"sequence_batching": {"oldest": oldest, "max_sequence_idle_microseconds": 9}})
+    assert config.WhichOneof("scheduling_choice") == "sequence_batching"
+    assert config.sequence_batching.max_sequence_idle_microseconds == 9
+    assert config.sequence_batching.oldest.max_candidate_sequences == 8
+    assert list(config.sequence_batching.oldest.preferred_batch_size) == [4]
+    direct = written({"sequence_batching": {"direct": {"minimum_slot_utilization": 0.5}}}).sequence_batching
+    assert direct.WhichOneof("strategy_choice") == "direct"
+    assert direct.direct.minimum_slot_utilization == 0.5
+    assert written({"sequence_batching": {}}).sequence_batching.WhichOneof("strategy_choice") == "direct"
+
+
+def test_decoupled() -> None:
+    """Said of the part and of the ensemble, and only where it is set."""
+    settings = Triton(model_transaction_policy={"decoupled": True})
+    graphs = {"fused": Graph(GRAPH.inputs, (Tensor("probability", "TYPE_FP32", 1),))}
+    whole = text_format.Parse(ensemble_config("m", {"fused": "m-fused"}, graphs, settings), proto.ModelConfig())
+    assert whole.model_transaction_policy.decoupled
+    assert written({"model_transaction_policy": {"decoupled": True}}).model_transaction_policy.decoupled
+    assert not written({}).HasField("model_transaction_policy")
