@@ -1,10 +1,10 @@
 """How does serving compare with what people use otherwise? One row at 1, 8, 64 clients, 256 rows at 8, a large tensor.
 
 The same three graphs everywhere, one thread each. Ours: Triton's own door, and the gateway before it with
-authentication, receipts and metrics on, one release whose parts are fused. Peers: `mlflow models serve`, and FastAPI
-with ONNX Runtime, which has neither keys nor receipts; MLServer and BentoML where `TRILHA_PEERS` names a Python that
-has them (MLServer 1.7 wants `uvloop<0.22`). Each peer has as many workers as there are cores, MLServer none beside
-itself, which is its fastest for a model this small. The load is `wrk`'s.
+authentication, receipts and metrics on; one release, its parts fused, an instance a core. Peers: `mlflow models serve`,
+and FastAPI with ONNX Runtime, which has neither keys nor receipts; MLServer and BentoML where `TRILHA_PEERS` names a
+Python that has them (MLServer 1.7 wants `uvloop<0.22`). Each peer has as many workers as there are cores, MLServer none
+beside itself, which is its fastest for a model this small. The load is `wrk`'s.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from components.adapters.triton_server import TritonServer
 from components.bundle import FUSED
 from components.gateway import keys
 from components.project import Serve
+from components.serve_settings import InstanceGroup, Triton
 
 LOADS = ((1, 1), (1, 8), (1, 64), (256, 8))
 """Rows a request, and clients."""
@@ -79,7 +80,12 @@ def peers_on(folder: Path, stack: ExitStack, graphs: dict[str, Path]) -> dict[st
         "numbers": [name for name, kind in FEATURES.items() if kind != "string"],
         "graphs": [str(path) for path in graphs.values()],
     }))  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(home), "BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(home)}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # MLflow looks for uvicorn there
+        "PYTHONPATH": str(home),
+        "BENTOML_DO_NOT_TRACK": "true",
+        "BENTOML_HOME": str(home),
+    }
     workers, found = str(os.cpu_count()), {}
 
     def start(name: str, command: list[str], path: str, well: str) -> None:
@@ -125,7 +131,10 @@ class Doors:
         workspace = repository_in(
             folder, {"triton": triton_settings, "gateway": {"authentication": True, "limits": limits}}
         )
-        self._model = release_in(workspace, graphs, Serve(golden=16, join="fused")).bundle.model
+        serve = Serve(
+            golden=16, join="fused", triton=Triton(instance_group=(InstanceGroup(count=os.cpu_count() or 1),))
+        )
+        self._model = release_in(workspace, graphs, serve).bundle.model
         _, key = keys.add(workspace, "bench", ["predict:*", "read:*"])
         self._who = {"Authorization": f"Bearer {key}"}
         self._gateway = gateway_on(folder, stack, "bench")
