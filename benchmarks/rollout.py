@@ -21,6 +21,7 @@ from report import Row, report
 from triton import FEATURES, graphs_in, made_up, triton
 
 from components.gateway import keys
+from components.project import Serve
 from components.records import Release
 from components.releases import write
 from components.rollout_settings import RolloutRules
@@ -77,8 +78,9 @@ def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
     for number in range(ROUNDS + 1):
         (folder / f"graphs{number}").mkdir()
         several.append(graphs_in(folder / f"graphs{number}", trees=200 - number))
-    release_in(workspace, several[0])
-    candidates = [manifest_in(workspace, graphs, f"round{number}") for number, graphs in enumerate(several[1:])]
+    serve = Serve(golden=16)
+    release_in(workspace, several[0], serve)
+    candidates = [manifest_in(workspace, graphs, f"round{number}", serve) for number, graphs in enumerate(several[1:])]
     _, key = keys.add(workspace, "bench", ["predict:*", "read:*"])
     url, pid = gateway_on(folder, stack, "bench")
     rows = made_up(1).astype({name: float for name, kind in FEATURES.items() if kind != "string"})

@@ -36,6 +36,7 @@ from components.adapters.triton_server import TritonServer
 from components.bundle import FUSED, PARTS, part_names
 from components.export import repository
 from components.model_inputs import frame_to_tensors
+from components.project import Serve
 
 TEXTS, NUMBERS = [f"text{number}" for number in range(4)], [f"number{number}" for number in range(12)]
 FEATURES = dict.fromkeys(TEXTS, "string") | dict.fromkeys(NUMBERS, "double")
@@ -239,7 +240,9 @@ def load_row(server: TritonServer, paths: dict[str, Path]) -> Row:
 def by_model(paths: dict[str, Path], bundle: str = MODEL) -> dict[str, dict[str, Any]]:
     """The bundle's files, model by model."""
     models: dict[str, dict[str, Any]] = {}
-    for path, content in repository(bundle, "auto", paths, {part: read_graph(paths[part]) for part in paths}).items():
+    graphs = {part: read_graph(path) for part, path in paths.items()}
+    cold: dict[str, list[Any]] = {part: [] for part in paths}
+    for path, content in repository(bundle, Serve(), paths, graphs, cold).items():
         model, inside = path.split("/", 1)
         models.setdefault(model, {})[inside] = content
     return models

@@ -25,6 +25,7 @@ from components.records import INCIDENTAL, Scalar
 from components.rollout_settings import RolloutRules
 from components.schedule import Schedule
 from components.selection_settings import Selection
+from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
 
 
@@ -216,6 +217,8 @@ class Serve(Settings):
     """Largest absolute difference of a probability from the notebook's own; of a value above 1, its share."""
     p99_ms: PositiveFloat = 50.0
     """Budget for one-row requests, milliseconds."""
+    triton: Triton = UNSET
+    """Triton's own settings; `trilha tune` finds some of them."""
 
 
 Chance = Annotated[float, Field(ge=0, le=1)]
@@ -363,6 +366,8 @@ class ProjectFile(Settings):
     def _has_one_way(self) -> ProjectFile:
         if self.rollout is not None and self.selection is not None:
             raise ValueError("one of `rollout` and `selection`: both say who answers")
+        if (self.rollout or self.selection) and self.serve.triton.sequence_batching:
+            raise ValueError("no `rollout` and no `selection` with sequences: one stays with the release it began with")
         return self
 
     @model_validator(mode="after")

@@ -38,16 +38,23 @@ def reconcile(workspace: Workspace, project: str) -> Release:
 def uphold(workspace: Workspace, release: Release) -> None:
     """Have the server really answer with `release`, whose bundle is made anew where its files are gone.
 
+    The other releases that its version policy names answer too, by their own names.
+
     Raises:
         GateError, NotFoundError, UnavailableError: as `reconcile`.
     """
     from components.mend import mend
-    from components.serving import serve
+    from components.serving import serve, stand_by
+    from components.versions import kept
 
     mend(workspace, release)
-    others = list(_beside(workspace, release.project))
-    keep = [one.bundle.model for one in releases(workspace.store, release.project) if one.number in others]
-    serve(workspace, release.bundle, release.project, keep)
+    others = {one.number: one for one in kept(workspace.store, release)}
+    beside = set(_beside(workspace, release.project)) - others.keys() - {release.number}
+    others |= {one.number: one for one in releases(workspace.store, release.project) if one.number in beside}
+    serve(workspace, release.bundle, release.project, [other.bundle.model for other in others.values()])
+    for other in others.values():
+        mend(workspace, other)
+        stand_by(workspace, other.bundle, other.project)
 
 
 def _beside(workspace: Workspace, project: str) -> Iterator[int]:

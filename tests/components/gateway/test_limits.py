@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -13,8 +14,14 @@ import pytest
 import yaml
 from tritonclient.http import InferenceServerClient
 
+from components.project import Serve
+from components.records import Release
+from components.serve_settings import Triton
+from components.serving import serve, take_down
+from components.workspace import Workspace
 from tests.components.gateway.conftest import PROJECT, ROW, Running, Start
 from tests.components.gateway.test_v2 import binary, plain
+from tests.triton import Fitted, release_of, slow
 
 pytestmark = pytest.mark.xdist_group("gateway")
 
@@ -117,3 +124,20 @@ def test_more_at_a_time_than_triton_gets(start: Start) -> None:
             answers = list(pool.map(lambda _: client.post(PREDICT, json={"rows": [ROW]}).status_code, range(64)))
     assert set(answers) == {200}
     assert time.monotonic() - begun < 20
+
+
+def test_a_full_queue_of_the_project_s_own(served: Workspace, fitted: Fitted, behind: Release, start: Start) -> None:
+    """What the project's queue policy refuses is 503 and says when to ask again; what is in the queue is answered."""
+    batching = {"preferred_batch_size": [1], "default_queue_policy": {"max_queue_size": 2}}
+    second = release_of(served, fitted, PROJECT, "second", Serve(golden=16, triton=Triton(dynamic_batching=batching)))
+    assert second.number > behind.number
+    serve(served, second.bundle, PROJECT)
+    slow(served, second.bundle)
+    gateway = start(gather=None)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: gateway.predict(ROW), range(12)))
+    assert {answer.status_code for answer in answers} == {200, 503}
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert "queue size" in refused.json()["detail"]
+    assert int(refused.headers["Retry-After"]) >= 1
+    take_down(served.server, second.bundle.model)
