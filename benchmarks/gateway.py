@@ -52,8 +52,10 @@ from components.records import (
     Split,
     Trial,
     Validation,
+    digest,
 )
 from components.releases import write
+from components.rollout_settings import RolloutRules
 from components.workspace import Workspace, open_workspace
 
 CLIENTS = (1, 8, 64)
@@ -123,9 +125,15 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def release_in(workspace: Workspace, graphs: dict[str, Path], serve: Serve) -> Release:
-    """A release of the three graphs, in an empty data store."""
-    folder = workspace.home / "made"
+def release_in(
+    workspace: Workspace,
+    graphs: dict[str, Path],
+    serve: Serve,
+    name: str = "made",
+    rules: RolloutRules | None = None,
+) -> Release:
+    """A release of the three graphs; with rules, the candidate of a roll-out."""
+    folder = workspace.home / name
     folder.mkdir()
     frame = made_up(64)
     answers = in_process(graphs)(frame_to_tensors(frame, list(FEATURES)))
@@ -136,7 +144,7 @@ def release_in(workspace: Workspace, graphs: dict[str, Path], serve: Serve) -> R
     pq.write_table(pa.table({"row": range(64), "target": [0] * 64, **said}), folder / "predictions.parquet")
     for part, path in graphs.items():
         shutil.copy(path, folder / f"{part}.onnx")
-    files = workspace.artifacts.publish("made", folder)
+    files = workspace.artifacts.publish(name, folder)
     page = Artifact(path="page.html", sha256="", size=0)
     trial = Trial(
         parameters=Parameters(values={}), metrics={}, predictions=files["predictions.parquet"], run_id="1",
@@ -149,7 +157,8 @@ def release_in(workspace: Workspace, graphs: dict[str, Path], serve: Serve) -> R
         reference=page,
     )  # fmt: skip
     candidate = Candidate(trial=trial, metric="auc", value=0.9, trials=(), run_id="1")
-    with running_as("0" * 64):
+    key = digest(name)
+    with running_as(key):
         bundle = export(PROJECT, workspace.name, candidate, prepared, serve)
     first = next(workspace.store.log("main"))
     made = Release(
@@ -161,9 +170,9 @@ def release_in(workspace: Workspace, graphs: dict[str, Path], serve: Serve) -> R
         qualification=Qualification(
             digest=bundle.digest, rows=16, tolerance=1e-5, difference=0.0, budget_ms=50, p50_ms=1, p99_ms=1, server=""
         ),
-        key="1" * 64, revision="", created="2026-01-01T00:00:00+00:00",
+        key=key, revision="", created="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
-    return write(workspace.store, PROJECT, made.key, lambda _: made)
+    return write(workspace.store, PROJECT, key, lambda number: made.model_copy(update={"number": number}), rules)
 
 
 def repository_in(folder: Path, settings: dict[str, Any]) -> Workspace:

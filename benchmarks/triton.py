@@ -56,7 +56,7 @@ def made_up(rows: int) -> pd.DataFrame:
     return frame.assign(**{name: draw.choice([f"value{code}" for code in range(12)], rows) for name in TEXTS})
 
 
-def graphs_in(folder: Path) -> dict[str, Path]:
+def graphs_in(folder: Path, trees: int = 200) -> dict[str, Path]:
     """The three graphs of a model that is fitted here."""
     frame = made_up(20_000)
     pre = ColumnTransformer([
@@ -64,7 +64,7 @@ def graphs_in(folder: Path) -> dict[str, Path]:
         ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS),
     ])  # fmt: skip
     target = (frame[NUMBERS].sum(axis=1) + (frame["text0"] == "value3") > 0).astype(int)
-    model = lightgbm.LGBMClassifier(n_estimators=200, verbose=-1).fit(pre.fit_transform(frame), target)
+    model = lightgbm.LGBMClassifier(n_estimators=trees, verbose=-1).fit(pre.fit_transform(frame), target)
     paths = {part: folder / f"{part}.onnx" for part in PARTS}
     write_graphs(pre, model, 0.5, FEATURES, (paths["pre"], paths["model"], paths["post"]))
     return paths

@@ -22,7 +22,9 @@ from components.answers import NUMBERS, ROUNDING, Task, answer_names
 from components.errors import ConfigError
 from components.metrics import METRICS
 from components.records import INCIDENTAL, Scalar
+from components.rollout_settings import RolloutRules
 from components.schedule import Schedule
+from components.selection_settings import Selection
 from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
 
@@ -342,6 +344,10 @@ class ProjectFile(Settings):
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
     online: Online = Online()
+    rollout: RolloutRules | None = None
+    """How a new release takes over; none: at once."""
+    selection: Selection | None = None
+    """Several releases that answer side by side; none: the one that serves."""
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
     placement: dict[Name, Name] = {}
@@ -354,6 +360,12 @@ class ProjectFile(Settings):
         for name in (self.evaluate.metric, *self.evaluate.thresholds):
             if name not in known:
                 raise ValueError(f"{', '.join(known)} as metrics of task {self.task}, not {name}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_way(self) -> ProjectFile:
+        if self.rollout is not None and self.selection is not None:
+            raise ValueError("one of `rollout` and `selection`: both say who answers")
         return self
 
     @model_validator(mode="after")

@@ -51,7 +51,7 @@ def qualify(profile: str, bundle: Bundle, serve: Serve) -> Qualification:
         check_versions(workspace.store, project, bundle)
         fresh = bring_up(workspace, bundle)
         try:
-            difference = _replay(server, bundle, golden, serve.tolerance)
+            difference = replay(server, bundle, golden, serve.tolerance)
             with uncached(workspace, bundle) as model:
                 p50, p99 = _measure(server, bundle.model_copy(update={"model": model}), golden, serve.p99_ms)
         except GateError:
@@ -93,8 +93,12 @@ def check_settings(server: ModelServer, bundle: Bundle) -> None:
         )
 
 
-def _replay(server: ModelServer, bundle: Bundle, golden: pa.Table, tolerance: float) -> float:
-    """The largest difference from the notebook's own answers, in one batch and row by row."""
+def replay(server: ModelServer, bundle: Bundle, golden: pa.Table, tolerance: float) -> float:
+    """The largest difference from the notebook's own answers, in one batch and row by row.
+
+    Raises:
+        GateError: it is above `tolerance`; says where.
+    """
     import numpy as np
 
     model, task = bundle.model, bundle.task
@@ -185,7 +189,7 @@ def _shown(numbers: Iterable[float]) -> str:
 
 
 def _measure(server: ModelServer, bundle: Bundle, golden: pa.Table, budget_ms: float) -> tuple[float, float]:
-    """p50 and p99 of one-row requests, milliseconds, of the best attempt; `_replay` has warmed the model up.
+    """p50 and p99 of one-row requests, milliseconds, of the best attempt; `replay` has warmed the model up.
 
     Raises:
         GateError: none of the attempts is within the budget.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from components import config
 from components.errors import TrilhaError
-from components.releases import newest, releases
+from components.releases import newest, releases, served
+from components.rollouts import under_way
 
 if TYPE_CHECKING:
     from components.records import Release
@@ -45,10 +49,23 @@ def uphold(workspace: Workspace, release: Release) -> None:
 
     mend(workspace, release)
     others = kept(workspace.store, release)
-    serve(workspace, release.bundle, release.project, [other.bundle.model for other in others])
+    beside = {*_beside(workspace, release.project)}
+    asked = [one for one in releases(workspace.store, release.project) if one.number in beside]
+    serve(workspace, release.bundle, release.project, [one.bundle.model for one in (*asked, *others)])
     for other in others:
         mend(workspace, other)
         stand_by(workspace, other.bundle, other.project)
+
+
+def _beside(workspace: Workspace, project: str) -> Iterator[int]:
+    """The releases that answer beside the one that serves: of a roll-out, or of a selection."""
+    rollout = under_way(workspace.store, project)
+    if rollout is not None:
+        yield from (rollout.running, rollout.candidate)
+        return
+    with suppress(TrilhaError):  # settings that nobody can read keep nothing
+        selection = config.load_project(project).file.selection
+        yield from selection.arms if selection else ()
 
 
 def look_after(workspace: Workspace, project: str) -> None:
@@ -57,7 +74,7 @@ def look_after(workspace: Workspace, project: str) -> None:
     Raises:
         TrilhaError: it does not serve, why, and what to do.
     """
-    release = next(releases(workspace.store, project), None)
+    release = next(served(workspace.store, project), None)
     if release is None:
         return
     try:

@@ -303,6 +303,8 @@ class Release(Record):
     created: Moment
     restores: Annotated[int | None, INCIDENTAL] = None
     """For a rollback: the number of the release that it brings back."""
+    rollout: Annotated[int | None, INCIDENTAL] = None
+    """The roll-out whose candidate it is; it serves once that is promoted."""
 
 
 class Skipped(Record):

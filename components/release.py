@@ -20,8 +20,10 @@ from components.records import (
     Validation,
     digest,
 )
-from components.releases import newest, releases, write
+from components.releases import newest, served, write
 from components.revision import revision
+from components.rollout_settings import RolloutRules
+from components.rollouts import whoami
 from components.serving import stand_by
 from components.workspace import Workspace, open_workspace
 
@@ -37,9 +39,11 @@ def release(
     version: ModelVersion,
     bundle: Bundle,
     qualification: Qualification,
+    rollout: RolloutRules | None = None,
 ) -> Release:
     """Make data commit, validation, notebook, metrics, model version and bundle visible together.
 
+    With the rules of a `rollout` it becomes the candidate of one, and what serves goes on; a first release serves.
     Killed before the manifest is written: nothing is visible, and the next run writes it. Killed after: the next run
     finds the manifest by the step's key and finishes what derives from it.
     """
@@ -67,8 +71,10 @@ def release(
             **evidence,
         )
 
-    made = write(workspace.store, project, key, manifest)
+    made = write(workspace.store, project, key, manifest, rollout)
     reconcile(workspace, project)
+    if made.rollout is not None:
+        stand_by(workspace, made.bundle, project)
     return made
 
 
@@ -91,9 +97,11 @@ def roll_back(workspace: Workspace, project: str, to: Release) -> Release:
 
         def manifest(number: int) -> Release:
             created = datetime.now(UTC).isoformat(timespec="seconds")
-            return to.model_copy(update={"number": number, "key": key, "created": created, "restores": to.number})
+            return to.model_copy(
+                update={"number": number, "key": key, "created": created, "restores": to.number, "rollout": None}
+            )
 
-        write(workspace.store, project, key, manifest)
+        write(workspace.store, project, key, manifest, anew=True, who=whoami())
     return reconcile(workspace, project)
 
 
@@ -105,7 +113,7 @@ def one_before(workspace: Workspace, project: str) -> Release:
     Raises:
         NotFoundError: the project has no release, or no other one.
     """
-    current, *others = [newest(workspace.store, project), *releases(workspace.store, project)]
+    current, *others = [newest(workspace.store, project), *served(workspace.store, project)]
     if current.restores and not settled(workspace, current):
         return current
     for release in others:

@@ -1,31 +1,39 @@
 """The manifests of a project's releases: one JSON object each, on a branch of the data store that nothing else uses.
 
-The newest manifest is what serves. Writing it is the single commit point of a lifecycle: the registry's alias, the
-serving target and the tag are derived from it (`components.reconcile`), so readers see the old release or the new one.
+The newest manifest is what serves, unless it is the candidate of a roll-out that was not promoted. Writing it is the
+single commit point of a lifecycle: the registry's alias, the serving target and the tag are derived from it
+(`components.reconcile`), so readers see the old release or the new one.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from components import config
+from components import config, rollouts
 from components.errors import ConflictError, NotFoundError
 from components.ports import DataStore
-from components.records import Release
+from components.records import Record, Release
+from components.rollout_settings import RolloutRules
+from components.rollouts import ATTEMPTS
 
-BRANCH = "releases"
-ATTEMPTS = 5
+BRANCH = rollouts.BRANCH
 
 
 def releases(store: DataStore, project: str) -> Iterator[Release]:
-    """The releases of `project`, newest first; a manifest is read when it is asked for."""
+    """The releases of `project`, candidates too, newest first; a manifest is read when it is asked for."""
     if BRANCH not in store.branches(BRANCH):
         return
     head = store.resolve(BRANCH).id
     for entry in reversed(store.ls(head, project)):
-        yield Release.model_validate_json(store.local(head, entry.path).read_bytes())
+        if entry.path.count("/") == 1:  # else a roll-out's
+            yield Release.model_validate_json(store.local(head, entry.path).read_bytes())
+
+
+def served(store: DataStore, project: str) -> Iterator[Release]:
+    """The release that serves, and those that served before: all but the candidates that were not promoted."""
+    for release in releases(store, project):
+        if release.rollout is None or _promoted(store, release):
+            yield release
 
 
 def newest(store: DataStore, project: str) -> Release:
@@ -34,10 +42,15 @@ def newest(store: DataStore, project: str) -> Release:
     Raises:
         NotFoundError: the project has none, or is none.
     """
-    for release in releases(store, project):
+    for release in served(store, project):
         return release
     config.project_folder(project)
     raise NotFoundError(f"project {project!r} has no release", next_step=f"trilha run {project}")
+
+
+def _promoted(store: DataStore, release: Release) -> bool:
+    number = release.rollout or 0
+    return rollouts.rollout_number(store, release.project, number).state == "promoted"
 
 
 def release_number(store: DataStore, project: str, number: int) -> Release:
@@ -56,11 +69,31 @@ def release_number(store: DataStore, project: str, number: int) -> Release:
     raise NotFoundError(f"project {project!r} has no release {number}", accepted=accepted, next_step=next_step)
 
 
-def write(store: DataStore, project: str, key: str, make: Callable[[int], Release]) -> Release:
+def write(
+    store: DataStore,
+    project: str,
+    key: str,
+    make: Callable[[int], Release],
+    rules: RolloutRules | None = None,
+    *,
+    who: str = "trilha",
+    why: str = "a new release",
+    anew: bool = False,
+) -> Release:
     """Write the manifest that `make(number)` yields under the next free number.
 
-    A manifest that carries `key` is returned as it is, and so is the one that serves where its digest is the same: the
-    same evidence is the same release, whichever step found it.
+    A manifest that carries `key` is returned as it is, and so is the newest one, or the one that serves, where its
+    digest is the same: the same evidence is the same release, whichever step found it.
+
+    Args:
+        store: holds them.
+        project: whose.
+        key: one key, one manifest.
+        make: the manifest under a number.
+        rules: with them it is the candidate of a roll-out, if there is a release that serves.
+        who: asks for it.
+        why: for the roll-out's record.
+        anew: also where the same evidence is there already.
 
     Raises:
         ConflictError: others kept writing releases at the same time.
@@ -70,13 +103,23 @@ def write(store: DataStore, project: str, key: str, make: Callable[[int], Releas
     for attempt in range(ATTEMPTS):
         head = store.resolve(BRANCH).id
         known = list(releases(store, project))
+        serving = next(served(store, project), None)
         manifest = make(known[0].number + 1 if known else 1)
         there = [release for release in known if release.key == key]
-        there += [release for release in known[:1] if release.digest == manifest.digest]
+        if not anew and serving is not None:
+            there += [release for release in (serving, known[0]) if release.digest == manifest.digest]
         if there:
             return there[0]
+        others: list[rollouts.Rollout] = []
+        before = next(rollouts.rollouts(store, project), None)
+        if before is not None and before.state == "running":  # nobody is left to be compared with
+            others.append(rollouts.ended(before, "aborted", who, f"release {manifest.number} takes its place"))
+        if rules is not None and serving is not None:
+            number = before.number + 1 if before else 1
+            others.append(rollouts.begun(project, number, serving.number, manifest.number, rules, who, why))
+            manifest = manifest.model_copy(update={"rollout": number})
         try:
-            _commit(store, manifest, expected=head)
+            _commit(store, manifest, others, expected=head)
         except ConflictError:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -85,13 +128,13 @@ def write(store: DataStore, project: str, key: str, make: Callable[[int], Releas
     raise AssertionError  # the last round returns or raises
 
 
-def _commit(store: DataStore, manifest: Release, *, expected: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "manifest.json"
-        path.write_text(manifest.model_dump_json(indent=1))
+def _commit(store: DataStore, manifest: Release, others: list[rollouts.Rollout], *, expected: str) -> None:
+    records: dict[str, Record] = {f"{manifest.project}/{manifest.number:06}.json": manifest}
+    records |= {rollouts.path_of(rollout): rollout for rollout in others}
+    with rollouts.files_of(records) as puts:
         store.commit(
             BRANCH,
-            {f"{manifest.project}/{manifest.number:06}.json": path},
+            puts,
             message=f"Release {manifest.project} {manifest.number}",
             metadata={"project": manifest.project, "release": str(manifest.number), "digest": manifest.digest},
             key=manifest.key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,14 +13,26 @@ if TYPE_CHECKING:
 
 
 def run(workspace: Workspace, host: str, port: int, projects: Sequence[str] = ()) -> None:
-    """Serve until told to stop; a Triton of ours that dies is started again, and gets what the manifests say."""
+    """Serve until told to stop; a Triton of ours that dies is started again, and gets what the manifests say.
+
+    What derives from a release that the gateway promoted is moved by a process of its own: MLflow's client takes
+    seconds to import, and requests would wait for them.
+    """
+    from components.errors import UnavailableError
     from components.gateway.serve import serve
     from flows.readiness import make_ready
 
     def revive() -> None:
         make_ready(workspace, ["triton"], _say)
 
-    serve(workspace, host, port, projects, revive)
+    def settle(project: str) -> None:
+        program = "from flows.cli import main; main()"
+        command = [sys.executable, "-c", program, "reconcile", project, "--profile", workspace.name]
+        done = subprocess.run(command, stdout=sys.stderr, check=False)
+        if done.returncode:
+            raise UnavailableError("not all that follows from it is done", next_step=f"trilha reconcile {project}")
+
+    serve(workspace, host, port, projects, revive, settle)
 
 
 def main() -> None:

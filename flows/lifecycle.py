@@ -107,4 +107,5 @@ def lifecycle(do: Do, project: Project, profile: str, commit: str | None = None)
             version=version,
             bundle=bundle,
             qualification=report_on_bundle,
+            rollout=file.rollout,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from components import config
 from components.errors import TrilhaError
-from components.releases import releases
+from components.releases import served
 from flows.services import SERVICES, ensure
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def make_ready(
     from components.serving import serve
 
     for project in config.project_names():
-        release = next(releases(workspace.store, project), None)
+        release = next(served(workspace.store, project), None)
         if release is None:
             continue
         try:

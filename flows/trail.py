@@ -14,6 +14,7 @@ from components.gateway.log import logged
 from components.gateway.receipts import Receipt
 from components.records import Release
 from components.releases import release_number, releases
+from components.rollouts import rollout_number
 from components.runs import RunLog
 from components.tables import sources_of
 
@@ -112,6 +113,10 @@ def of_release(workspace: Workspace, release: Release) -> Iterator[Link]:
         f"{release.project}/{release.number}",
         (f"digest {release.digest}", f"{release.created}, code {release.revision or 'outside Git'}", *restores),
     )
+    if release.rollout is not None:
+        rollout = rollout_number(workspace.store, release.project, release.rollout)
+        events = tuple(f"{one.moment}  {one.what}, by {one.who}: {one.why}" for one in rollout.events)
+        yield Link("roll-out", f"{release.project} {rollout.number}", (rollout.told, *events))
     yield Link("run", _run_of(workspace, release) or "unknown")
     yield Link(
         "bundle",

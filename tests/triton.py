@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from components.records import (
     digest,
 )
 from components.releases import write
+from components.rollout_settings import RolloutRules
 from components.serving import take_down
 from components.workspace import Workspace, open_workspace
 
@@ -241,9 +242,22 @@ def candidate_in(workspace: Workspace, fitted: Fitted, key: str = "made") -> tup
 
 
 def release_of(
-    workspace: Workspace, fitted: Fitted, project: str = "flights", key: str = "release", serve: Serve | None = None
+    workspace: Workspace,
+    fitted: Fitted,
+    project: str = "flights",
+    key: str = "release",
+    serve: Serve | None = None,
+    rules: RolloutRules | None = None,
 ) -> Release:
     """A release of a fitted model, written to the data store; the server has not seen it. Another key, another release."""
+    made = manifest_of(workspace, fitted, project, key, serve)
+    return write(workspace.store, project, made(0).key, made, rules)
+
+
+def manifest_of(
+    workspace: Workspace, fitted: Fitted, project: str, key: str = "release", serve: Serve | None = None
+) -> Callable[[int], Release]:
+    """The manifest of a fitted model's release under a number; nothing is written but its bundle."""
     key = digest({key: project})
     candidate, prepared = candidate_in(workspace, fitted, f"made-{key[:12]}")
     with running_as(key):
@@ -275,7 +289,7 @@ def release_of(
             created="2026-01-01T00:00:00+00:00",
         )  # fmt: skip
 
-    return write(workspace.store, project, key, manifest)
+    return manifest
 
 
 def slow(workspace: Workspace, bundle: Bundle) -> None:

@@ -22,11 +22,14 @@ from components.gateway import pages, tensorflow, typed, v2
 from components.gateway.access import Access, Caller, Rates
 from components.gateway.cache import Cache
 from components.gateway.catalogue import LOOK, Catalogue
+from components.gateway.conduct import Conductor
+from components.gateway.feedback import Feedback
 from components.gateway.log import PredictionLog
 from components.gateway.metrics import KIND, Metrics
 from components.gateway.model import Model
 from components.gateway.problems import RETRY_SECONDS, Problem, problem_of
 from components.gateway.requests import TRACE, Answer, Receive, Request, Scope, Send, refusal
+from components.tally import open_tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +47,18 @@ class Gateway:
         workspace: its parts.
         projects: those to serve; all of them where none is named.
         revive: starts Triton again, where it is ours to start.
+        settle: makes good what derives from the release of a project that was promoted.
 
     Raises:
         ConfigError: a setting is not accepted, or what it refers to is not there.
     """
 
     def __init__(
-        self, workspace: Workspace, projects: Sequence[str] = (), revive: Callable[[], object] = lambda: None
+        self,
+        workspace: Workspace,
+        projects: Sequence[str] = (),
+        revive: Callable[[], object] = lambda: None,
+        settle: Callable[[str], object] = lambda _: None,
     ) -> None:
         settings = workspace.profile.services.gateway
         self._limits = settings.limits
@@ -59,6 +67,9 @@ class Gateway:
         self._metrics = Metrics()
         self._triton = TritonHttp(lambda: http_address(workspace), settings.limits.connections)
         self.catalogue = Catalogue(workspace, self._triton, projects, revive)
+        tally = open_tally(workspace)
+        self._conductor = Conductor(workspace, self.catalogue, tally, settle)
+        self._feedback = Feedback(workspace, self.catalogue, tally)
         self._traces = Traces(settings.traces) if settings.traces else None
         self._log = PredictionLog(workspace, self._metrics)
         self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
@@ -137,7 +148,13 @@ class Gateway:
                 _only(request, "POST")
                 caller.check("predict", project)
                 self._known(project, seen)
-                return await typed.predict(self._model, project, await self._body(request))
+                return await typed.predict(self._model, request, project, await self._body(request))
+            case [project, "feedback"]:
+                seen.route = "feedback"
+                _only(request, "POST")
+                caller.check("feedback", project)
+                self._known(project, seen)
+                return await self._feedback.take(project, await self._body(request))
             case [project]:
                 _only(request, "GET")
                 caller.check("read", project)
@@ -183,7 +200,8 @@ class Gateway:
             _only(request, "POST")
             caller.check("predict", project)
             self._known(project, seen)
-            return await tensorflow.ask(self._model, verb, project, version, label, await self._body(request))
+            body = await self._body(request)
+            return await tensorflow.ask(self._model, request, verb, project, version, label, body)
         _only(request, "GET")
         caller.check("read", project)
         self._known(project, seen)
@@ -206,7 +224,8 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        beside = [asyncio.create_task(self._look()), asyncio.create_task(self._look_at_keys())]
+        going = (self._look(), self._look_at_keys(), self._conductor.watch(), self._conductor.finish())
+        beside = [asyncio.create_task(one) for one in going]
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in beside:

@@ -18,9 +18,12 @@ from components import config
 from components.errors import TrilhaError, UnavailableError
 from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import prefix_of
+from components.gateway.routing import Router, Routers
 from components.gateway.signature import Signature
 from components.project import Online
-from components.releases import BRANCH, releases
+from components.releases import BRANCH, release_number, releases, served
+from components.rollouts import Rollout, under_way
+from components.selection_settings import Selection
 from components.serving import stand_by
 
 if TYPE_CHECKING:
@@ -52,13 +55,22 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of a project. `doors` are the releases that Triton holds, by number; `trouble` is what is amiss."""
+    """What is known of a project. `doors` are the releases that Triton holds, by number; `trouble` is what is amiss.
+
+    `router` chooses between releases where several may answer. `rollout` is the one under way, `refused` why its
+    candidate cannot take part. `selection` is what project.yaml says of releases side by side, and `arms` are those.
+    """
 
     online: Online = field(default_factory=Online)
     champion: Door | None = None
     previous: Door | None = None
     doors: dict[int, Door] = field(default_factory=dict)
     trouble: str = ""
+    router: Router | None = None
+    rollout: Rollout | None = None
+    refused: str = ""
+    selection: Selection | None = None
+    arms: dict[int, Door] = field(default_factory=dict)
 
 
 class Catalogue:
@@ -80,7 +92,9 @@ class Catalogue:
         self._revive = revive
         self._entries: dict[str, Entry] = {}
         self._made: dict[tuple[str, int, str], Door] = {}
+        self._routers = Routers(_say)
         self._head = ""
+        self._stamps: tuple[int, ...] = ()
         self._away = False
         self._one_at_a_time = asyncio.Lock()
         self._healing: asyncio.Task[None] | None = None
@@ -155,9 +169,13 @@ class Catalogue:
 
     async def heal(self) -> None:
         """Return when every model was looked after: called by a request whose model was not there."""
+        await asyncio.shield(self.heal_soon())
+
+    def heal_soon(self) -> asyncio.Task[None]:
+        """Have every model looked after, once for all who ask at the same time."""
         if self._healing is None or self._healing.done():
             self._healing = asyncio.create_task(self.look(anyway=True))
-        await asyncio.shield(self._healing)
+        return self._healing
 
     def _look(self, *, up: bool, anyway: bool) -> None:
         if not up:
@@ -168,9 +186,10 @@ class Catalogue:
                 _say(f"Triton cannot be started: {error}")
         store = self._workspace.store
         head = store.resolve(BRANCH).id if BRANCH in store.branches(BRANCH) else ""
-        if head == self._head and self._entries and not (anyway or self._away):
-            return
         names = self._named or config.project_names()
+        stamps = tuple(map(_stamp, names))
+        if (head, stamps) == (self._head, self._stamps) and self._entries and not (anyway or self._away):
+            return
         away = False
         for name in names:
             try:
@@ -180,40 +199,87 @@ class Catalogue:
                 entry, gone = replace(self._entries.get(name, Entry()), trouble=type(error).__name__), False
             self._entries = {**self._entries, name: entry}
             away = away or gone
-        self._away, self._head = away, head
+        self._away, self._head, self._stamps = away, head, stamps
 
     def _entry(self, project: str) -> tuple[Entry, bool]:
-        """What is so of a project now, and whether Triton is away; it is told of the newest release first."""
+        """What is so of a project now, and whether Triton is away; it is told of the release that serves first."""
         before = self._entries.get(project, Entry())
         try:
-            online = config.load_project(project).file.online
+            file = config.load_project(project).file
         except TrilhaError as error:  # somebody is just writing there: what answers goes on as it was
             return replace(before, trouble=str(error)), False
-        known = list(islice(releases(self._workspace.store, project), KEPT))
-        if not known:
+        online = file.online
+        store = self._workspace.store
+        serving = next(served(store, project), None)
+        if serving is None:
             return Entry(online), False
         try:
-            stand_by(self._workspace, known[0].bundle, project)
+            stand_by(self._workspace, serving.bundle, project)
+            rollout, refused = self._rollout(project)
+            arms, trouble = self._arms(project, file.selection)
             loaded = self._workspace.server.loaded()
         except TrilhaError as error:
             if str(error) != before.trouble:
-                _say(f"{project}/{known[0].number}: {error}")
+                _say(f"{project}/{serving.number}: {error}")
             if isinstance(error, UnavailableError):
-                return Entry(online, trouble=str(error)), True
+                return Entry(online, trouble=str(error), selection=file.selection, arms=before.arms), True
             # Triton refuses the new bundle: the one before goes on, until there is another release.
-            return Entry(online, before.champion, before.previous, before.doors, str(error)), False
-        doors = {release.number: self._door(release) for release in known if release.bundle.model in loaded}
-        champion = doors[known[0].number]
+            return replace(before, online=online, trouble=str(error)), False
+        if trouble and trouble != before.trouble:
+            _say(f"{project}: {trouble}")
+        known = {release.number: release for release in (*islice(releases(store, project), KEPT), serving, *arms)}
+        doors = {number: self._door(one) for number, one in known.items() if one.bundle.model in loaded}
+        champion = doors[serving.number]
         if before.champion is not champion:
             _say(f"{project}/{champion.number} answers ({champion.model})")
-        others = [doors[number] for number in sorted(doors, reverse=True) if doors[number].model != champion.model]
-        return Entry(online, champion, others[0] if others else None, doors), False
+        others = [doors[number] for number in sorted(doors, reverse=True) if number < champion.number]
+        previous = next((door for door in others if door.model != champion.model), None)
+        router = self._routers.of(rollout, file.selection, champion, doors)
+        sides = {arm.number: self._door(arm) for arm in arms}
+        return Entry(online, champion, previous, doors, trouble, router, rollout, refused, file.selection, sides), False
+
+    def _rollout(self, project: str) -> tuple[Rollout | None, str]:
+        """The roll-out under way, whose candidate Triton holds now, or why it does not."""
+        rollout = under_way(self._workspace.store, project)
+        if rollout is None:
+            return None, ""
+        candidate = release_number(self._workspace.store, project, rollout.candidate)
+        try:
+            stand_by(self._workspace, candidate.bundle, project)
+        except UnavailableError:
+            raise
+        except TrilhaError as error:
+            return rollout, f"the candidate cannot be served: {error.problem}"
+        return rollout, ""
+
+    def _arms(self, project: str, selection: Selection | None) -> tuple[list[Release], str]:
+        """The releases of a selection, which Triton holds now, and what is amiss with others."""
+        arms, troubles = [], []
+        for number in selection.arms if selection else ():
+            try:
+                arm = release_number(self._workspace.store, project, number)
+                stand_by(self._workspace, arm.bundle, project)
+            except UnavailableError:
+                raise
+            except TrilhaError as error:
+                troubles.append(f"arm {number} does not take part: {error.problem}")
+            else:
+                arms.append(arm)
+        return arms, "; ".join(troubles)
 
     def _door(self, release: Release) -> Door:
         key = (release.project, release.number, release.digest)
         if key not in self._made:
             self._made[key] = Door(release)
         return self._made[key]
+
+
+def _stamp(project: str) -> int:
+    """When somebody last wrote a project's settings."""
+    try:
+        return (config.root() / "config" / "projects" / project / "project.yaml").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _say(text: str) -> None:

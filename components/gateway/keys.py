@@ -27,8 +27,8 @@ from components.records import Record
 if TYPE_CHECKING:
     from components.workspace import Workspace
 
-SCOPE = re.compile(r"(predict|read):(\*|[a-z][a-z0-9_-]{0,62})")
-SCOPES = "predict:PROJECT, read:PROJECT, predict:*, read:*"
+SCOPE = re.compile(r"(feedback|predict|read):(\*|[a-z][a-z0-9_-]{0,62})")
+SCOPES = "predict:PROJECT, read:PROJECT, feedback:PROJECT, or * for all projects"
 
 _KEY = re.compile(r"trilha_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
 

@@ -164,7 +164,10 @@ def commit(store: DataStore, entries: list[Logged]) -> None:
 
 
 def logged(store: DataStore, receipt: receipts.Receipt) -> Iterator[dict[str, Any]]:
-    """The rows of a prediction, as they were written down; none where it was not in the share."""
+    """The rows of a prediction, as they were written down; none where it was not in the share.
+
+    Those that begin shortly before it are read first: it is in one of them.
+    """
     import pyarrow.parquet as pq
 
     if BRANCH not in store.branches(BRANCH):
@@ -172,7 +175,7 @@ def logged(store: DataStore, receipt: receipts.Receipt) -> Iterator[dict[str, An
     head = store.resolve(BRANCH).id
     day = f"{receipt.moment:%Y-%m-%d}"
     names = [receipt.request] if receipt.row is None else [f"{receipt.request}.{receipt.row}"]
-    for entry in store.ls(head, f"{receipt.project}/{day}"):
+    for entry in reversed(store.ls(head, f"{receipt.project}/{day}")):
         if Path(entry.path).stem > receipt.unique:
             continue  # its first prediction is later
         where = ("request", "in", names) if receipt.row is None else ("receipt", "in", names)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from components.gateway.routing import SelectionRouter
+
 if TYPE_CHECKING:
-    from components.gateway.catalogue import Catalogue
+    from components.gateway.catalogue import Catalogue, Door
 
 KIND: Final = b"text/plain; version=0.0.4; charset=utf-8"
 BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -38,6 +40,25 @@ class Metrics:
             f"{prefix}_cache", "Answers looked for, by where they were.", ["found"], registry=registry
         )
         self._log = Counter(f"{prefix}_log", "Requests written down, or not.", ["fate"], registry=registry)
+        self._arms = Counter(
+            f"{prefix}_arm_requests", "Where several releases may answer: requests of each, by what became of them.",
+            ["project", "release", "fate"], registry=registry,
+        )  # fmt: skip
+        self._arm_seconds = Histogram(
+            f"{prefix}_arm_seconds", "Likewise: Triton's share of it.", ["project", "release"],
+            buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._share = Gauge(
+            f"{prefix}_rollout_share", "Share of requests that go to the candidate, or are asked of it as well.",
+            ["project", "release"], registry=registry,
+        )  # fmt: skip
+        self._rewards = Gauge(
+            f"{prefix}_arm_rewards", "Rewards that a release of a selection has, by all gateways.",
+            ["project", "release"], registry=registry,
+        )  # fmt: skip
+        self._reward = Gauge(
+            f"{prefix}_arm_reward_sum", "What they are in sum.", ["project", "release"], registry=registry
+        )
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._models: dict[str, Histogram] = {}
 
@@ -58,6 +79,12 @@ class Metrics:
             self._models[project] = self._model.labels(project)
         self._models[project].observe(seconds)
 
+    def arm(self, door: Door, fate: str, seconds: float | None = None) -> None:
+        """Count a request of one of several releases that may answer: `answered`, `failed`, or asked `beside`."""
+        self._arms.labels(door.project, door.number, fate).inc()
+        if seconds is not None:
+            self._arm_seconds.labels(door.project, door.number).observe(seconds)
+
     def cached(self, where: str) -> None:
         """Count a look for an answer: `memory`, `redis` or `miss`."""
         self._cache.labels(where).inc()
@@ -71,4 +98,12 @@ class Metrics:
         self._ready.set(catalogue.ready)
         for name, entry in catalogue.projects.items():
             self._release.labels(name).set(entry.champion.number if entry.champion else 0)
+        self._share.clear()
+        for name, entry in catalogue.projects.items():
+            if entry.rollout is not None:
+                self._share.labels(name, entry.rollout.candidate).set(entry.rollout.share if entry.router else 0)
+            if isinstance(entry.router, SelectionRouter):
+                for release, rewards in entry.router.rewards.items():
+                    self._rewards.labels(name, release).set(rewards.count)
+                    self._reward.labels(name, release).set(rewards.total)
         return generate_latest(self._registry)

@@ -6,13 +6,13 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from components.errors import TimeLimitError, UnavailableError
 from components.gateway.batches import Batches
+from components.gateway.compare import compared, is_sound
 from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import new_unique
 from components.gateway.requests import TRACE
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.log import PredictionLog
     from components.gateway.metrics import Metrics
+    from components.gateway.routing import Choice, Router
     from components.gateway.wire import Columns
     from components.profile import GatewayGather
 
@@ -37,6 +38,9 @@ DECOUPLED: Final = "decoupled transaction policy"
 
 THEIRS: Final = ("Unable to parse", "failed to parse the request", "attempt to access JSON", "text is not UTF-8")
 """Words of a refusal for which Triton, or the bundle's own model, says 500, though the request is to blame."""
+
+BESIDE: Final = 16
+"""Requests that another release is asked as well, on their way at a time; a slow one takes no more of the way."""
 
 _INPUT: Final = re.compile(r"input '([^']*)'")
 
@@ -62,15 +66,23 @@ class Question(NamedTuple):
     columns: Columns | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a release said: `header` is the length of the JSON header in front of the tensors in `body`."""
+Write = Callable[["Door"], Question]
+"""The request as a release takes it; raises `Problem` where it does not."""
+
+
+class Said(NamedTuple):
+    """What a release said: `header` is the length of the JSON header in front of the tensors in `body`.
+
+    `seconds` is how long it took; None where it was remembered.
+    """
 
     door: Door
     receipt: str
     header: int | None
     body: bytes
     kind: bytes
+    asked: Question
+    seconds: float | None
 
 
 class Model:
@@ -103,49 +115,137 @@ class Model:
         self._triton = triton
         self._metrics = metrics
         self._seconds = seconds
+        self._beside: set[asyncio.Task[None]] = set()
 
-    async def ask(self, write: Callable[[Door], Question], project: str, version: str = "", label: str = "") -> Said:
+    async def ask(
+        self, write: Write, key: Callable[[str], str], project: str, version: str = "", label: str = ""
+    ) -> Said:
         """The answer of the release that serves, or of the one that is named.
 
         Args:
             write: the request as the door takes it.
+            key: what keeps the request with one release, given the column that may hold it.
             project: its name.
-            version: a release's number; none: the champion.
+            version: a release's number; none: the champion, or the one that the project's router chooses.
             label: `champion` or `previous`.
 
         Raises:
             Problem: of every kind.
             LateError: the model is late, and the project has a default answer.
         """
+        entry = self._catalogue.entry(project)
+        if entry.router is None or version or label:
+            said = await self._named(write, project, version, label)
+        else:
+            said = await self._routed(entry.router, write, key, project)
+        if entry.online.log:
+            self._log.take(entry.online, said, said.asked.header, said.asked.body)
+        return said
+
+    async def _named(self, write: Write, project: str, version: str = "", label: str = "") -> Said:
+        """The answer of one release, which is looked after where Triton does not have it."""
         for last in (False, True):
             door = self._catalogue.door(project, version, label)
-            header, body, columns = write(door)
-            reply = await self._reply(door, header, body, columns)
-            if reply.status == 200:
-                said = Said(door, door.prefix + new_unique(), reply.header, reply.body, reply.content_type)
-                online = self._catalogue.entry(project).online
-                if online.log:
-                    self._log.take(online, said, header, body)
+            said = await self._said(door, write)
+            if said is not None:
                 return said
-            words = _words(reply.body)
-            if not any(text in words for text in GONE):
-                raise _refusal(door, reply.status, words)
             if not last:  # the release was replaced and dropped in between, or its process died
                 await self._catalogue.heal()
         raise Problem(503, f"release {door.number} of {project} is just being loaded", retry_after=RETRY_SECONDS)
 
-    async def _reply(self, door: Door, header: int | None, body: bytes, columns: Columns | None) -> Reply:
-        """What was answered before, or what Triton answers."""
-        cache = None if door.release.bundle.triton.sequence_batching else self._cache
+    async def _said(self, door: Door, write: Write, *, remembered: bool = True) -> Said | None:
+        """The answer of one release; None where Triton does not have it."""
+        question = write(door)
+        reply, seconds = await self._reply(door, question, remembered=remembered)
+        if reply.status == 200:
+            receipt = door.prefix + new_unique()
+            return Said(door, receipt, reply.header, reply.body, reply.content_type, question, seconds)
+        words = _words(reply.body)
+        if any(text in words for text in GONE):
+            return None
+        raise _refusal(door, reply.status, words)
+
+    # --- several releases ---------------------------------------------------------------------------------------------
+
+    async def _routed(self, router: Router, write: Write, key: Callable[[str], str], project: str) -> Said:
+        """The answer of the release that the router chooses; where a candidate fails, of the one that serves."""
+        choice = router.choose(key(router.column))
+        said = await self._tried(router, choice.door, write) if choice.spare else None
+        if said is None:
+            said = await self._serving(router, choice, write, project)
+        if choice.beside is not None and said.door is choice.door and said.seconds is not None:
+            self._ask_beside(router, choice.beside, write, said)
+        return said
+
+    async def _tried(self, router: Router, door: Door, write: Write) -> Said | None:
+        """A candidate's answer; None where it has none that is any good."""
+        try:
+            said = await self._said(door, write)
+        except (Problem, LateError):
+            return None
+        if said is None:
+            self._catalogue.heal_soon()
+        elif is_sound(said):
+            self._answered(router, said)
+            return said
+        return None
+
+    async def _serving(self, router: Router, choice: Choice, write: Write, project: str) -> Said:
+        """The answer of the release that serves; if it has one, a candidate's failure was the candidate's own."""
+        try:
+            said = await self._named(write, project)
+        except (Problem, LateError) as error:
+            if choice.spare is None and (isinstance(error, LateError) or error.status >= 500):
+                self._failed(router, choice.door)
+            raise
+        if choice.spare is not None:
+            self._failed(router, choice.door)
+        self._answered(router, said)
+        return said
+
+    def _ask_beside(self, router: Router, door: Door, write: Write, said: Said) -> None:
+        """Have another release asked as well; nobody waits for it, and where too many are on their way, it is not."""
+        if len(self._beside) < BESIDE:
+            task = asyncio.get_running_loop().create_task(self._compare(router, door, write, said))
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
+
+    async def _compare(self, router: Router, door: Door, write: Write, said: Said) -> None:
+        try:
+            other = await self._said(door, write, remembered=False)
+        except (Problem, LateError):
+            other = None
+        if other is None or not is_sound(other):
+            self._failed(router, door)  # the release that answered did not
+            return
+        self._answered(router, other, "beside")
+        router.compared(*compared(said, other, router.tolerance))
+
+    def _answered(self, router: Router, said: Said, fate: str = "answered") -> None:
+        router.answered(said.door, said.seconds)
+        self._metrics.arm(said.door, fate, said.seconds)
+
+    def _failed(self, router: Router, door: Door) -> None:
+        router.failed(door)
+        self._metrics.arm(door, "failed")
+
+    # --- one release --------------------------------------------------------------------------------------------------
+
+    async def _reply(self, door: Door, question: Question, *, remembered: bool) -> tuple[Reply, float | None]:
+        """What was answered before, or what Triton answers, and how long that took."""
+        header, body, columns = question
+        cache = self._cache if remembered and not door.release.bundle.triton.sequence_batching else None
         if cache is not None and (found := await cache.get(door, header, body)) is not None:
-            return found
+            return found, None
+        begun = time.perf_counter()
         if self._batches is not None and columns is not None:
-            reply = await self._gathered(self._batches, door, Question(header, body, columns))
+            reply = await self._gathered(self._batches, door, question)
         else:
             reply = await self._post(door, header, body)
+        seconds = time.perf_counter() - begun
         if cache is not None and reply.status == 200:
             cache.put(door, header, body, reply)
-        return reply
+        return reply, seconds
 
     async def _gathered(self, batches: Batches, door: Door, question: Question) -> Reply:
         seconds = self._catalogue.entry(door.project).online.seconds or self._seconds

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from components.adapters.triton_config import MAX_ROWS
+from components.gateway import feedback
 from components.model_inputs import is_array, width
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _REFUSALS: Final = {
     "403": "The credential's scopes do not cover this.",
     "404": "No such project or release.",
     "408": "The body did not arrive.",
+    "409": "Not as things are: no selection, another release, an answer that was not written down.",
+    "410": "The receipt is too old.",
     "413": "The body is too large.",
     "415": "The body is compressed.",
     "422": "A column or a value does not fit.",
@@ -47,8 +50,8 @@ _PROBLEM: Final[Schema] = {
 }
 
 
-def document(doors: Iterable[Door]) -> Schema:
-    """The whole document for the projects whose champions are given."""
+def document(doors: Iterable[Door], learning: Container[str] = ()) -> Schema:
+    """The whole document for the projects whose champions are given; those that are `learning` take feedback."""
     paths: dict[str, Schema] = {"/v1/projects": {"get": _get("listProjects", "The projects that answer.", array=True)}}
     for door in doors:
         name = door.project
@@ -56,6 +59,8 @@ def document(doors: Iterable[Door]) -> Schema:
             "get": _get(f"describe_{name}", f"What {name} takes, and the release that answers.")
         }
         paths[f"/v1/projects/{name}/predict"] = {"post": _predict(door)}
+        if name in learning:
+            paths[f"/v1/projects/{name}/feedback"] = {"post": _feedback(name)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Trilha", "version": "1", "description": "Predictions, each with a receipt."},
@@ -95,6 +100,30 @@ def _predict(door: Door) -> Schema:
                 "description": "Answers, in the rows' order.",
                 "content": {"application/json": {"schema": _answers(door)}},
             },
+            **_problems(),
+        },
+    }
+
+
+def _feedback(name: str) -> Schema:
+    words = f"What became of a prediction of {name}; it counts once."
+    counted = {
+        "type": "object",
+        "required": ["project", "release", "receipt", "reward", "counted"],
+        "properties": {
+            "project": {"type": "string"},
+            "release": {"type": "integer", "description": "The release that is rewarded."},
+            "receipt": {"type": "string"},
+            "reward": {"type": "number"},
+            "counted": {"type": "boolean", "description": "False where this prediction has its reward already."},
+        },
+    }
+    return {
+        "operationId": f"feedback_{name}",
+        "summary": words,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": feedback.schema()}}},
+        "responses": {
+            "200": {"description": words, "content": {"application/json": {"schema": counted}}},
             **_problems(),
         },
     }

@@ -36,7 +36,8 @@ def openapi(catalogue: Catalogue, caller: Caller) -> Answer:
     doors = [
         entry.champion for name, entry in sorted(catalogue.projects.items()) if entry.champion and caller.sees(name)
     ]
-    return Answer(msgspec.json.encode(document(doors)))
+    learning = {name for name, entry in catalogue.projects.items() if entry.selection}
+    return Answer(msgspec.json.encode(document(doors, learning)))
 
 
 def page() -> Answer:

@@ -36,6 +36,7 @@ def serve(
     port: int,
     projects: Sequence[str] = (),
     revive: Callable[[], object] = lambda: None,
+    settle: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve until told to stop.
 
@@ -45,6 +46,7 @@ def serve(
         port: the port.
         projects: those to serve; all of them where none is named.
         revive: starts Triton again, where it is ours to start.
+        settle: makes good what derives from the release of a project that was promoted.
 
     Raises:
         ConfigError: a setting is not accepted.
@@ -55,7 +57,7 @@ def serve(
 
     check_binding(host, authentication=workspace.profile.services.gateway.authentication)
     uvicorn.run(
-        Gateway(workspace, projects, revive),
+        Gateway(workspace, projects, revive, settle),
         host=host,
         port=port,
         loop="uvloop",

@@ -22,12 +22,14 @@ from components.adapters.triton_config import MAX_ROWS
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
+from components.gateway.routing import key_of
 from components.gateway.v2 import RECEIPT, RELEASE
 from components.model_inputs import is_array
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.model import Model, Said
+    from components.gateway.requests import Request
     from components.gateway.signature import Signature
     from components.gateway.speech import Speech
     from components.gateway.wire import Columns, Spec
@@ -58,7 +60,7 @@ def named(rest: Sequence[str]) -> tuple[str, str, str, str] | None:
     return None
 
 
-async def ask(model: Model, verb: str, project: str, version: str, label: str, body: bytes) -> Answer:
+async def ask(model: Model, request: Request, verb: str, project: str, version: str, label: str, body: bytes) -> Answer:
     """`POST /v1/models/NAME[/versions/V|/labels/L]:VERB`; the receipt and the release are headers of the answer."""
     asked = _object(body)
     columnar = verb == "predict" and "inputs" in asked
@@ -76,8 +78,11 @@ async def ask(model: Model, verb: str, project: str, version: str, label: str, b
         rows = len(columns[0])
         return Question(*door.signature.writer.write(columns), columns)
 
+    def key(column: str) -> str:
+        return key_of(request, column, lambda: _given(verb, asked))
+
     try:
-        said = await model.ask(write, project, version, label)
+        said = await model.ask(write, key, project, version, label)
     except LateError as late:
         return Answer(_told(verb, late.door.signature.speech, late.columns(rows), columnar=columnar))
     signature = said.door.signature
@@ -147,6 +152,16 @@ def _columns(verb: str, asked: Mapping[str, Any], signature: Signature) -> Colum
         (name,) = signature.features
         rows = [row if isinstance(row, dict) and name in row else {name: row} for row in rows]
     return signature.converted([_row(row, signature) for row in rows])
+
+
+def _given(verb: str, asked: Mapping[str, Any]) -> Sequence[Any]:
+    """The rows as they came; columns are turned into such."""
+    rows = asked.get("instances" if verb == "predict" else "examples")
+    inputs = asked.get("inputs")
+    if isinstance(inputs, dict):
+        columns = {name: values if isinstance(values, list) else [values] for name, values in inputs.items()}
+        rows = [dict(zip(columns, row, strict=False)) for row in zip(*columns.values(), strict=False)]
+    return rows if isinstance(rows, list) else ()
 
 
 def _examples(asked: Mapping[str, Any], signature: Signature) -> list[Any]:

@@ -11,10 +11,12 @@ import msgspec
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
+from components.gateway.routing import key_of
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door, Entry
     from components.gateway.model import Model
+    from components.gateway.requests import Request
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,7 +31,7 @@ class Answers(msgspec.Struct, gc=False):
     default: bool = False
 
 
-async def predict(model: Model, project: str, body: bytes) -> Answer:
+async def predict(model: Model, request: Request, project: str, body: bytes) -> Answer:
     """Answer the rows in `body`."""
     rows = 0
 
@@ -39,8 +41,11 @@ async def predict(model: Model, project: str, body: bytes) -> Answer:
         rows = len(columns[0])
         return Question(*door.signature.writer.write(columns), columns)
 
+    def key(column: str) -> str:
+        return key_of(request, column, lambda: _rows(body))
+
     try:
-        said = await model.ask(write, project)
+        said = await model.ask(write, key, project)
     except LateError as late:
         answers = late.door.signature.speech.rows(late.columns(rows))
         return Answer(_encode(Answers(project, None, None, answers, default=True)))
@@ -49,6 +54,15 @@ async def predict(model: Model, project: str, body: bytes) -> Answer:
     _refuse_strays(columns[0])
     answers = signature.speech.rows(columns)
     return Answer(_encode(Answers(project, said.door.number, said.receipt, answers)))
+
+
+def _rows(body: bytes) -> Sequence[Any]:
+    """The rows as they came; none where there are none, which is told when they are checked."""
+    try:
+        rows = msgspec.json.decode(body)["rows"]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return ()
+    return rows if isinstance(rows, list) else ()
 
 
 def _refuse_strays(numbers: Sequence[Any]) -> None:
@@ -83,5 +97,7 @@ def described(name: str, entry: Entry) -> dict[str, Any]:
         "features": door.signature.features,
         "example": door.signature.example,
         "releases": sorted(entry.doors),
+        "rollout": entry.rollout.told if entry.rollout else None,
+        "selection": {"how": entry.selection.how, "arms": entry.selection.arms} if entry.selection else None,
         "trouble": entry.trouble or None,
     }

@@ -14,6 +14,7 @@ from components.adapters.triton_config import MAX_ROWS
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
+from components.gateway.routing import key_of
 from components.gateway.wire import LENGTH, Spec, rows_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def infer(model: Model, request: Request, project: str, version: str, body
     """`POST /v2/models/NAME[/versions/V]/infer`; the receipt and the release are headers of the answer."""
     header = _header(request, len(body))
     try:
-        said = await model.ask(lambda _: Question(header, body), project, version)
+        said = await model.ask(lambda _: Question(header, body), lambda _: key_of(request, "", tuple), project, version)
     except LateError as late:
         return _default(late, header, body)
     headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}

@@ -9,6 +9,7 @@ from flows.cli.data import data_app
 from flows.cli.kubeflow import kubeflow_app
 from flows.cli.notebook import notebook_app
 from flows.cli.prefect import prefect_app
+from flows.cli.rollout import rollout_app
 from flows.cli.serve import keys_app
 from flows.cli.triggers import triggers_app
 
@@ -17,6 +18,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(kubeflow_app, name="kubeflow")
 app.add_typer(notebook_app, name="notebook")
 app.add_typer(prefect_app, name="prefect")
+app.add_typer(rollout_app, name="rollout")
 app.add_typer(triggers_app, name="triggers")
 
 __all__ = ["main", "program"]

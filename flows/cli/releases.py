@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,16 +11,23 @@ from flows.cli.app import app
 from flows.cli.output import JsonOption, ProfileOption, columns, emit
 from flows.cli.run import ProjectArgument
 
+if TYPE_CHECKING:
+    from components.ports import DataStore
+    from components.records import Release
+
 
 @app.command()
 def releases(project: ProjectArgument, profile: ProfileOption = "local", as_json: JsonOption = False) -> None:
-    """List the releases of a project, newest first; the first one serves."""
+    """List the releases of a project, newest first, and which one serves."""
     from components import config
     from components.releases import releases as manifests
+    from components.releases import served
     from components.workspace import open_workspace
 
     config.load_project(project)
-    found = list(manifests(open_workspace(profile).store, project))
+    store = open_workspace(profile).store
+    found = list(manifests(store, project))
+    serving = next(served(store, project), None)
     rows = [
         {
             "release": release.number,
@@ -28,12 +36,24 @@ def releases(project: ProjectArgument, profile: ProfileOption = "local", as_json
             "data": release.commit.id[:12],
             "bundle": release.bundle.digest[:12],
             "model": f"{release.version.name}:{release.version.version}",
-            "note": f"restores {release.restores}" if release.restores else "",
+            "note": "; ".join(_notes(store, release, serves=release == serving)),
         }
         for release in found
     ]
     text = columns(rows, list(rows[0])) if rows else f"no release yet; next: trilha run {project}"
     emit(found, text, as_json=as_json)
+
+
+def _notes(store: DataStore, release: Release, *, serves: bool) -> Iterator[str]:
+    """What there is to say of a release beside its numbers."""
+    from components.rollouts import rollout_number
+
+    if serves:
+        yield "serves"
+    if release.restores:
+        yield f"restores {release.restores}"
+    if release.rollout:
+        yield f"roll-out {release.rollout}: {rollout_number(store, release.project, release.rollout).state}"
 
 
 @app.command()
@@ -60,9 +80,16 @@ def show(
         f"served   {bundle.model} ({bundle.target}), p99 {qualification.p99_ms:.1f} of {qualification.budget_ms:g} ms",
         f"parity   off by {qualification.difference:.1e} at most on {qualification.rows} golden rows",
         f"data     commit {release.commit.id[:12]}, " + ", ".join(f"{k} {v}" for k, v in release.commit.tables.items()),
+        *(f"now      {line}" for line in _notes(workspace.store, release, serves=_serves(workspace.store, release))),
         f"page     {page.as_uri()}",
     ]
     emit(release, lines, as_json=as_json)
+
+
+def _serves(store: DataStore, release: Release) -> bool:
+    from components.releases import newest
+
+    return newest(store, release.project).number == release.number
 
 
 @app.command()

@@ -112,6 +112,7 @@ def _closing(summary: dict[str, object], workspace: Workspace, project: str, pro
 def _where_to_look(workspace: Workspace, project: str) -> list[str]:
     """The pages of a release, and the command that asks it."""
     from components.releases import newest
+    from components.rollouts import under_way
     from flows.page import write_page
 
     release = newest(workspace.store, project)
@@ -119,8 +120,10 @@ def _where_to_look(workspace: Workspace, project: str) -> list[str]:
     services = {
         name: workspace.endpoint(name) for name in ("prefect", "mlflow", "tensorboard") if _is_up(workspace, name)
     }
+    rollout = under_way(workspace.store, project)
     return [
         f"release {project}/{release.number}  {page.as_uri()}",
+        *([f"roll-out {rollout.told}; next: trilha rollout status {project}"] if rollout else []),
         *(f"{name:<12} {url}" for name, url in services.items()),
         f"ask it:  trilha predict {project} --row '{json.dumps(release.bundle.example)}'",
     ]

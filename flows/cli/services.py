@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -135,7 +136,20 @@ def _show(profile: str, *, as_json: bool) -> None:
         }
         for one in found
     ]
-    emit(found, columns(rows, ["service", "state", "url", "pid", "up for"]), as_json=as_json)
+    lines = [columns(rows, ["service", "state", "url", "pid", "up for"]), *_rollouts(profile)]
+    emit(found, lines, as_json=as_json)
+
+
+def _rollouts(profile: str) -> Iterator[str]:
+    """Of every project where more than one release may answer, how that stands."""
+    from components import config
+    from components.rollouts import under_way
+    from components.workspace import open_workspace
+
+    for project in config.project_names():
+        rollout = under_way(open_workspace(profile).store, project)
+        if rollout is not None:
+            yield f"{project}: {rollout.told}"
 
 
 def _duration(seconds: float | None) -> str:

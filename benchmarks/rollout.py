@@ -1,0 +1,115 @@
+"""What does a roll-out cost those who ask meanwhile? Eight clients, one row a request, through the gateway.
+
+Windows with a whole roll-out in them, in turns with windows without: a bundle that Triton has never seen is brought up,
+gets half of the requests, is compared, and is promoted. The load comes from `wrk`; a request that fails ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+from gateway import PROJECT, Door, door, gateway_on, release_in, repository_in
+from report import Row, report
+from triton import FEATURES, graphs_in, made_up, triton
+
+from components.gateway import keys
+from components.project import Serve
+from components.rollout_settings import RolloutRules
+from components.rollouts import change, ended, under_way
+from components.workspace import Workspace
+
+SECONDS = 8
+ROUNDS = 3
+RULES = RolloutRules(shares=(0.5,), errors=0.001, longest=600)
+
+
+def begin(at: Door) -> subprocess.Popen[str]:
+    """Load for so many seconds."""
+    command = ["wrk", "-t1", "-c8", f"-d{SECONDS}s", "--timeout", "10s", "-s", str(at.script), at.url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def end(load: subprocess.Popen[str]) -> dict[str, float]:
+    """What the clients saw."""
+    told: dict[str, float] = json.loads(load.communicate()[0].strip().splitlines()[-1])
+    assert not told["bad"], told
+    return told
+
+
+def roll_out(workspace: Workspace, at: Door, graphs: dict[str, Path], name: str) -> dict[str, float]:
+    """A window with a whole roll-out in it."""
+    headers = dict(line.split(": ", 1) for line in at.headers.read_text().splitlines())
+    page = at.url.removesuffix("/predict")
+    load = begin(at)
+    time.sleep(1)
+    made = release_in(workspace, graphs, Serve(golden=16), name, RULES)
+    while not httpx.get(page, headers=headers, trust_env=False).json()["releases"].count(made.number):
+        time.sleep(0.05)
+    time.sleep(2)
+    rollout = under_way(workspace.store, PROJECT)
+    assert rollout is not None
+    change(workspace.store, rollout, lambda one: ended(one, "promoted", "benchmark", "a benchmark"))
+    while httpx.get(page, headers=headers, trust_env=False).json()["release"] != made.number:
+        time.sleep(0.05)
+    assert load.poll() is None, "the window was over before the roll-out was"
+    return end(load)
+
+
+def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
+    """The one row."""
+    server = stack.enter_context(triton(folder))
+    http = f"127.0.0.1:{(folder / 'ports').read_text().split()[1]}"
+    gateway = {"authentication": True, "limits": {"rate": 1_000_000, "burst": 1_000_000}}
+    settings = {"url": server.address, "http": http, "repository": str(folder / "models")}
+    workspace = repository_in(folder, {"triton": settings, "gateway": gateway})
+    several = []
+    for number in range(ROUNDS + 1):
+        (folder / f"graphs{number}").mkdir()
+        several.append(graphs_in(folder / f"graphs{number}", trees=200 - number))
+    release_in(workspace, several[0], Serve(golden=16))
+    _, key = keys.add(workspace, "bench", ["predict:*", "read:*"])
+    url, pid = gateway_on(folder, stack, "bench")
+    rows = made_up(1).astype({name: float for name, kind in FEATURES.items() if kind != "string"})
+    body = json.dumps({"rows": rows.to_dict("records")}).encode()
+    who = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    at = door(folder, "typed", f"{url}/v1/projects/{PROJECT}/predict", body, who, pid)
+    end(begin(at))
+    without, within = [], []
+    for number in range(1, ROUNDS + 1):
+        without.append(end(begin(at)))
+        within.append(roll_out(workspace, at, several[number], f"round{number}"))
+    ratios = sorted(one["p99"] / other["p99"] for one, other in zip(within, without, strict=True))
+    return [
+        Row(
+            question=f"a roll-out under load, 8 clients, {SECONDS} s with load, canary, comparison and promotion",
+            ours=told(within),
+            limit=f"no roll-out {told(without)}",
+            ratio=ratios[len(ratios) // 2],
+            goal="0 failed; p99 1.5 times",
+            met=ratios[len(ratios) // 2] <= 1.5,
+            note=f"{sum(int(one['requests']) for one in within):,} requests in it, none failed; p99 in each of "
+            f"{ROUNDS} rounds {', '.join(f'{one:.2f}' for one in ratios)} times",
+        )
+    ]
+
+
+def told(windows: list[dict[str, float]]) -> str:
+    """The window in the middle, in words."""
+    p50, p99 = (sorted(one[share] for one in windows)[len(windows) // 2] / 1e3 for share in ("p50", "p99"))
+    rate = sorted(one["requests"] / one["us"] * 1e6 for one in windows)[len(windows) // 2]
+    return f"{rate:,.0f}/s, p50 {p50:.2f} ms, p99 {p99:.1f} ms"
+
+
+if __name__ == "__main__":
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is needed: apt-get install wrk")
+    with tempfile.TemporaryDirectory() as name, ExitStack() as held:
+        report(rows_of(Path(name), held))
