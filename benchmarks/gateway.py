@@ -55,7 +55,6 @@ from components.records import (
     digest,
 )
 from components.releases import write
-from components.rollout_settings import RolloutRules
 from components.workspace import Workspace, open_workspace
 
 CLIENTS = (1, 8, 64)
@@ -125,14 +124,14 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def release_in(
-    workspace: Workspace,
-    graphs: dict[str, Path],
-    serve: Serve,
-    name: str = "made",
-    rules: RolloutRules | None = None,
-) -> Release:
-    """A release of the three graphs; with rules, the candidate of a roll-out."""
+def release_in(workspace: Workspace, graphs: dict[str, Path], serve: Serve) -> Release:
+    """A release of the three graphs, in an empty data store."""
+    made = manifest_in(workspace, graphs, "made", serve)
+    return write(workspace.store, PROJECT, made.key, lambda _: made)
+
+
+def manifest_in(workspace: Workspace, graphs: dict[str, Path], name: str, serve: Serve) -> Release:
+    """What is written of a release of the three graphs; its bundle is there."""
     folder = workspace.home / name
     folder.mkdir()
     frame = made_up(64)
@@ -161,7 +160,7 @@ def release_in(
     with running_as(key):
         bundle = export(PROJECT, workspace.name, candidate, prepared, serve)
     first = next(workspace.store.log("main"))
-    made = Release(
+    return Release(
         project=PROJECT, number=1, digest=bundle.digest, prepared=prepared, candidate=candidate, bundle=bundle,
         commit=Commit(id=first.id, branch="main", tree="0" * 64, tables={}),
         validation=Validation(tree="0" * 64, results=(), report=page, docs=page, offending=None),
@@ -172,7 +171,6 @@ def release_in(
         ),
         key=key, revision="", created="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
-    return write(workspace.store, PROJECT, key, lambda number: made.model_copy(update={"number": number}), rules)
 
 
 def repository_in(folder: Path, settings: dict[str, Any]) -> Workspace:

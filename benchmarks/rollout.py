@@ -16,12 +16,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-from gateway import PROJECT, Door, door, gateway_on, release_in, repository_in
+from gateway import PROJECT, Door, door, gateway_on, manifest_in, release_in, repository_in
 from report import Row, report
 from triton import FEATURES, graphs_in, made_up, triton
 
 from components.gateway import keys
 from components.project import Serve
+from components.records import Release
+from components.releases import write
 from components.rollout_settings import RolloutRules
 from components.rollouts import change, ended, under_way
 from components.workspace import Workspace
@@ -44,13 +46,15 @@ def end(load: subprocess.Popen[str]) -> dict[str, float]:
     return told
 
 
-def roll_out(workspace: Workspace, at: Door, graphs: dict[str, Path], name: str) -> dict[str, float]:
+def roll_out(workspace: Workspace, at: Door, candidate: Release) -> dict[str, float]:
     """A window with a whole roll-out in it."""
     headers = dict(line.split(": ", 1) for line in at.headers.read_text().splitlines())
     page = at.url.removesuffix("/predict")
     load = begin(at)
     time.sleep(1)
-    made = release_in(workspace, graphs, Serve(golden=16), name, RULES)
+    made = write(
+        workspace.store, PROJECT, candidate.key, lambda number: candidate.model_copy(update={"number": number}), RULES
+    )
     while not httpx.get(page, headers=headers, trust_env=False).json()["releases"].count(made.number):
         time.sleep(0.05)
     time.sleep(2)
@@ -75,6 +79,9 @@ def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
         (folder / f"graphs{number}").mkdir()
         several.append(graphs_in(folder / f"graphs{number}", trees=200 - number))
     release_in(workspace, several[0], Serve(golden=16))
+    candidates = [
+        manifest_in(workspace, graphs, f"round{number}", Serve(golden=16)) for number, graphs in enumerate(several[1:])
+    ]
     _, key = keys.add(workspace, "bench", ["predict:*", "read:*"])
     url, pid = gateway_on(folder, stack, "bench")
     rows = made_up(1).astype({name: float for name, kind in FEATURES.items() if kind != "string"})
@@ -83,9 +90,9 @@ def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
     at = door(folder, "typed", f"{url}/v1/projects/{PROJECT}/predict", body, who, pid)
     end(begin(at))
     without, within = [], []
-    for number in range(1, ROUNDS + 1):
+    for candidate in candidates:
         without.append(end(begin(at)))
-        within.append(roll_out(workspace, at, several[number], f"round{number}"))
+        within.append(roll_out(workspace, at, candidate))
     ratios = sorted(one["p99"] / other["p99"] for one, other in zip(within, without, strict=True))
     return [
         Row(

@@ -246,8 +246,8 @@ def release_of(
     fitted: Fitted,
     project: str = "flights",
     key: str = "release",
-    serve: Serve | None = None,
     rules: RolloutRules | None = None,
+    serve: Serve | None = None,
 ) -> Release:
     """A release of a fitted model, written to the data store; the server has not seen it. Another key, another release."""
     made = manifest_of(workspace, fitted, project, key, serve)
