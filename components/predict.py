@@ -68,11 +68,12 @@ def predict(workspace: Workspace, release: Release, rows: Sequence[Row]) -> list
     return [
         answer
         for answers in _ask(workspace, release, tensors_of(rows, release))
-        for answer in _read(answers, release.prepared)
+        for answer in answers_of(answers, release.prepared)
     ]
 
 
-def _read(answers: Mapping[str, Tensor], prepared: Prepared) -> Iterator[AnyAnswer]:
+def answers_of(answers: Mapping[str, Tensor], prepared: Prepared) -> Iterator[AnyAnswer]:
+    """The tensors of an answer, row by row."""
     numbers = answers[NUMBERS[prepared.task]]
     if prepared.task == "regression":
         yield from (ValueAnswer(value=value) for value in numbers.ravel().tolist())

@@ -19,6 +19,7 @@ from pydantic import (
 
 from components.adapters.store_rules import MAIN, check_new_ref
 from components.answers import NUMBERS, ROUNDING, Task, answer_names
+from components.edge_settings import Edge
 from components.errors import ConfigError
 from components.metrics import METRICS
 from components.records import INCIDENTAL, Scalar
@@ -339,6 +340,7 @@ class ProjectFile(Settings):
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
     online: Online = Online()
+    edge: Edge = Edge()
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
     placement: dict[Name, Name] = {}
