@@ -22,6 +22,7 @@ from components.answers import NUMBERS, ROUNDING, Task, answer_names
 from components.edge_settings import Edge
 from components.errors import ConfigError
 from components.metrics import METRICS
+from components.online_settings import OnlineFeatures
 from components.records import INCIDENTAL, Scalar
 from components.schedule import Schedule
 from components.settings import Name, Settings
@@ -279,6 +280,8 @@ class Online(Settings):
     """Share of requests that is written down, with its answers, on the branch `predictions` of the data store."""
     redact: tuple[str, ...] = ()
     """Columns of the inputs that are left out there."""
+    features: OnlineFeatures | None = None
+    """What requests may leave out, because it is known by the entity that they name; part of a release."""
 
 
 class Toleration(Settings):

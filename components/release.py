@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from components.errors import NotFoundError
 from components.ledger import effect_key
 from components.mend import mend
+from components.online import ensure
 from components.reconcile import reconcile, settled
 from components.records import (
     Bundle,
@@ -14,6 +15,7 @@ from components.records import (
     Commit,
     Decision,
     ModelVersion,
+    OnlineTable,
     Prepared,
     Qualification,
     Release,
@@ -37,6 +39,7 @@ def release(
     version: ModelVersion,
     bundle: Bundle,
     qualification: Qualification,
+    online: OnlineTable | None = None,
 ) -> Release:
     """Make data commit, validation, notebook, metrics, model version and bundle visible together.
 
@@ -53,6 +56,7 @@ def release(
         "version": version,
         "bundle": bundle,
         "qualification": qualification,
+        **({"online": online} if online else {}),
     }
     key = effect_key()
 
@@ -86,6 +90,7 @@ def roll_back(workspace: Workspace, project: str, to: Release) -> Release:
     current = newest(workspace.store, project)
     if to.digest != current.digest:
         mend(workspace, to)
+        ensure(workspace, to)
         stand_by(workspace, to.bundle, project)
         key = digest({"rollback": project, "from": current.number, "to": to.number})
 

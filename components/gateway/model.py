@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from components.adapters.triton_http import Reply, TritonHttp
     from components.gateway.cache import Cache
     from components.gateway.catalogue import Catalogue, Door
+    from components.gateway.completion import Completer
     from components.gateway.log import PredictionLog
     from components.gateway.metrics import Metrics
     from components.gateway.wire import Columns
@@ -78,6 +79,7 @@ class Model:
         cache: answers that were given before.
         seconds: that it may take, where the project does not say.
         gather: how rows of several requests go together; none: each goes by itself.
+        completer: fills what rows leave out.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Model:
         cache: Cache | None,
         seconds: float,
         gather: GatewayGather | None,
+        completer: Completer,
     ) -> None:
+        self.completer = completer
         self._batches = Batches(self._post, gather) if gather else None
         self._log = log
         self._cache = cache
@@ -98,7 +102,9 @@ class Model:
         self._metrics = metrics
         self._seconds = seconds
 
-    async def ask(self, write: Callable[[Door], Question], project: str, version: str = "", label: str = "") -> Said:
+    async def ask(
+        self, write: Callable[[Door], Awaitable[Question]], project: str, version: str = "", label: str = ""
+    ) -> Said:
         """The answer of the release that serves, or of the one that is named.
 
         Args:
@@ -113,7 +119,7 @@ class Model:
         """
         for last in (False, True):
             door = self._catalogue.door(project, version, label)
-            header, body, columns = write(door)
+            header, body, columns = await write(door)
             reply = await self._reply(door, header, body, columns)
             if reply.status == 200:
                 said = Said(door, door.prefix + new_unique(), reply.header, reply.body, reply.content_type)

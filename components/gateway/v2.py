@@ -16,7 +16,7 @@ from components.gateway.requests import Answer
 from components.gateway.wire import LENGTH, Spec
 
 if TYPE_CHECKING:
-    from components.gateway.catalogue import Catalogue
+    from components.gateway.catalogue import Catalogue, Door
     from components.gateway.model import Model
     from components.gateway.requests import Request
 
@@ -33,9 +33,13 @@ def server() -> Answer:
 
 async def infer(model: Model, request: Request, project: str, version: str, body: bytes) -> Answer:
     """`POST /v2/models/NAME[/versions/V]/infer`; the receipt and the release are headers of the answer."""
-    header = _header(request, len(body))
+    question = Question(_header(request, len(body)), body)
+
+    async def write(_: Door) -> Question:
+        return question
+
     try:
-        said = await model.ask(lambda _: Question(header, body), project, version)
+        said = await model.ask(write, project, version)
     except LateError:
         raise Problem(504, "the model did not answer in time") from None
     headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}
