@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import schemathesis
 import yaml
+from hypothesis import given
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -21,17 +25,20 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from components.answers import Answers
 from components.errors import ConfigError
+from components.gateway.problems import Problem
+from components.gateway.signature import Signature
 from components.ledger import running_as
 from components.model_inputs import to_frame
-from components.online import materialize
+from components.online import key_of, materialize
 from components.online_settings import OnlineFeatures
 from components.predict import predict
 from components.project import Features, Serve
-from components.records import Release
+from components.records import OnlineTable, Release
 from components.releases import write
 from components.serving import serve
 from components.workspace import Workspace, open_workspace
 from tests.components.gateway.conftest import PROJECT, Running, Start, until
+from tests.components.gateway.test_fuzz import BOUNDED, CHECKS
 from tests.components.test_frameworks import bundle_of, trial_on
 from tests.examples import SPLIT, commit_tables, parcels, prepare_as
 from tests.redis_server import start as start_redis
@@ -181,6 +188,41 @@ def test_a_request_may_leave_them_out(made: Made, gateway: Running) -> None:
     assert row["required"] == ["distance"]
     assert row["properties"]["sender"] == {"type": ["string", "null"]}
     assert row["properties"]["zone"]["description"] == "May be left out: known by sender."
+
+
+def test_requests_of_every_kind(in_sqlite: Made, gateway: Running) -> None:
+    """Made of the description, right and wrong, with and without what may be left out: no 5xx, no undescribed answer."""
+    schema = schemathesis.openapi.from_dict(gateway.client.get("/openapi.json").json())
+    asked = Counter[int]()
+    for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
+        operation = schema[f"/v1/projects/{PROJECT}/predict"]["POST"]
+
+        @BOUNDED
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def ask(case: schemathesis.Case) -> None:
+            answer = case.call_and_validate(base_url=str(gateway.client.base_url), checks=CHECKS, timeout=20)
+            asked[answer.status_code] += 1
+
+        ask()
+    assert asked[422] > 20
+    for sender in (None, 1, 1.5, [], "\0", 10**400, "x" * 10_000):
+        assert gateway.predict({"distance": 1, "sender": sender}).status_code in {400, 422}
+
+
+def test_an_array_is_known(behind: Release) -> None:
+    """Like any column: left out, given as a whole, or given as missing."""
+    features = {"shop": "bigint", "taste": "double[2]"}
+    table = OnlineTable(entity={"shop": "bigint"}, columns=("taste",), rows=1, file=behind.bundle.golden)
+    changes = {"prepared": behind.prepared.model_copy(update={"features": features}), "online": table}
+    signature = Signature(behind.model_copy(update=changes))
+    rows = signature.rows_of(b'{"rows": [{"shop": 1}, {"shop": 1.0, "taste": [1, null]}, {"shop": 1, "taste": null}]}')
+    assert signature.gaps is not None
+    [lacking] = signature.gaps.of(rows)
+    assert (lacking.place, lacking.key) == (0, key_of([1]))
+    signature.gaps.fill([lacking], {lacking.key: msgspec.msgpack.encode([[0.5, 2.5]])})
+    assert signature.transposed(rows)[1] == [[0.5, 2.5], [1, None], None]
+    with pytest.raises(Problem, match=r"'taste' does not fit"):
+        signature.rows_of(b'{"rows": [{"shop": 1, "taste": [1]}]}')
 
 
 def test_each_release_has_its_own(in_sqlite: Made, gateway: Running, behind: Release, tmp_path: Path) -> None:
