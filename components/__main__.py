@@ -22,6 +22,7 @@ from components import kubeflow_outputs
 from components.attempts import attempt, deadline, worth_retrying
 from components.calls import PackedCall
 from components.errors import TrilhaError, rebuilt
+from components.leaving import run_and_leave
 from components.records import Record, to_json
 from components.runs import NodeState, Run, RunLog, header_of, id_of
 from components.steps import STEPS
@@ -120,4 +121,4 @@ def _read(log: RunLog, run: str, record: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_leave(main)

@@ -124,9 +124,11 @@ def _slices(test: pa.Table, target: Target, ours: AnyAnswers, rules: Evaluate) -
     import pyarrow.compute as pc
 
     found = []
-    for column in rules.slices:
-        if column not in test.column_names:
-            raise ConfigError(f"evaluate.slices: no column {column!r}", accepted=", ".join(test.column_names))
+    known = {column.casefold(): column for column in test.column_names}  # the engine says `id` where a query says `ID`
+    for name in rules.slices:
+        column = known.get(name.casefold())
+        if column is None:
+            raise ConfigError(f"evaluate.slices: no column {name!r}", accepted=", ".join(test.column_names))
         texts = pc.fill_null(pc.cast(test[column], "string"), "(missing)").combine_chunks().dictionary_encode()
         numbers = texts.indices.to_numpy()
         for number, value in sorted(enumerate(texts.dictionary.to_pylist()), key=lambda item: item[1]):

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from components import config
 from components.fingerprint import fingerprint
 from components.place import Place
-from components.records import Artifact, Commit, Record, Skipped, digest, parts, to_json
+from components.records import Artifact, Commit, Published, Record, Skipped, digest, parts, to_json
 
 _effect_key: ContextVar[str] = ContextVar("effect_key")
 
@@ -69,13 +69,17 @@ class Done(Record):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a node: its record, its key, and whether the ledger had it already."""
+    """What became of a node: its record, its key, and whether the ledger had it already.
+
+    `lost` says what the step had made before and was not there any more, so that it was done again.
+    """
 
     record: Record
     key: Key
     hit: bool
     started: str
     seconds: float
+    lost: str = ""
 
 
 def key_of(step: Callable[..., object], arguments: Mapping[str, object]) -> Key:
@@ -204,8 +208,9 @@ def perform(
     if reason:
         return Outcome(Skipped(skipped=reason), key, False, started, 0.0)
     with lock(key.digest):
-        found = ledger.find(step, key.digest) if cached else None
-        if found:
+        found = ledger.recorded(step, key.digest) if cached else None
+        gone = [*ledger.gone(found[1])] if found else []
+        if found and not gone:
             return Outcome(found[1], key, True, found[0].started, found[0].seconds)
         begin()
         with running_as(key.digest):
@@ -213,7 +218,19 @@ def perform(
         record = revive(step, output)
         seconds = time.perf_counter() - clock
         ledger.write(Done(key=key, output=output, run=run, started=started, seconds=seconds))
-    return Outcome(record, key, False, started, seconds)
+    return Outcome(record, key, False, started, seconds, lost(gone))
+
+
+def lost(gone: Sequence[Artifact | Commit]) -> str:
+    """What is gone, in words; empty where nothing is."""
+    if not gone:
+        return ""
+    first, more = gone[0], f", and {len(gone) - 1} more" if len(gone) > 1 else ""
+    if isinstance(first, Artifact):
+        return f"{first.path} is gone or was replaced{more}"
+    if isinstance(first, Published):
+        return f"main does not hold the data of commit {first.id[:12]} any more{more}"
+    return f"commit {first.id[:12]} is gone{more}"
 
 
 def _why_skipped(guards: Sequence[object], arguments: Mapping[str, object]) -> str:

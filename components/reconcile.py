@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from components.releases import newest
+from components.errors import TrilhaError
+from components.releases import newest, releases
 
 if TYPE_CHECKING:
     from components.records import Release
@@ -46,6 +47,26 @@ def uphold(workspace: Workspace, release: Release) -> None:
     mend(workspace, release)
     ensure(workspace, release)
     serve(workspace, release.bundle, release.project)
+
+
+def look_after(workspace: Workspace, project: str) -> None:
+    """See that the newest release serves after a run that made none: its writer may have been killed, or files be gone.
+
+    Raises:
+        TrilhaError: it does not serve, why, and what to do.
+    """
+    release = next(releases(workspace.store, project), None)
+    if release is None:
+        return
+    try:
+        if settled(workspace, release):
+            uphold(workspace, release)
+        else:
+            reconcile(workspace, project)
+    except TrilhaError as error:
+        error.problem = f"the run is done, but {project}/{release.number} does not serve: {error.problem}"
+        error.next_step = error.next_step or f"trilha status; then trilha reconcile {project}"
+        raise
 
 
 def settled(workspace: Workspace, release: Release) -> bool:

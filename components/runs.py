@@ -57,6 +57,8 @@ class NodeState(Record):
     started: str = ""
     seconds: float = 0.0
     output: Any = None
+    lost: str = ""
+    """What the step had made before and was not there any more, so that it was done again."""
     error: str = ""
     failure: dict[str, Any] | None = None
 
@@ -134,6 +136,7 @@ class Run:
                 started=outcome.started,
                 seconds=outcome.seconds,
                 output=to_json(outcome.record),
+                lost=outcome.lost,
             )
         )
         return outcome.record

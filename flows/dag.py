@@ -160,6 +160,7 @@ def trace(
     *arguments: object,
     policies: Mapping[str, Policy] | None = None,
     placement: Mapping[str, str] | None = None,
+    line_of: Callable[[str, str], str] = lambda what, name: f"{what}.{name}",
 ) -> Dag:
     """Call `dag(do, *arguments)` once and return what it did.
 
@@ -168,6 +169,7 @@ def trace(
         *arguments: what else it takes.
         policies: by the name of a node or of a step; the node's own name wins.
         placement: pools, by the name of a node or of a step likewise.
+        line_of: where `policy` or `placement` says something of a name, for an error.
 
     Raises:
         DagError: a name is used twice, a call does not fit a step's signature, or a result is looked into.
@@ -180,9 +182,9 @@ def trace(
         for name in names:
             if name not in known:
                 raise ConfigError(
-                    f"{what} for {name!r}: no such step in {dag.__name__}{nearest(name, known)}",
+                    f"{line_of(what, name)}: no step {name!r} in {dag.__name__}{nearest(name, known)}",
                     accepted=", ".join(sorted(known)),
-                    next_step=f"correct `{what}` in project.yaml",
+                    next_step="correct that line",
                 )
     if not isinstance(result, Ref):
         raise DagError(f"{dag.__name__} returns {type(result).__name__}", accepted="the result of its last step")

@@ -18,11 +18,8 @@ from components.errors import TrilhaError
 from components.runs import Header
 from components.workspace import open_workspace
 from flows.engines.prefect_placed import do_here
-from flows.execute import execute, lifecycle_of
+from flows.execute import LAST, execute, lifecycle_of
 from flows.readiness import make_ready, needed_by
-
-LAST = "release"
-"""The step that a whole lifecycle ends with."""
 
 
 def _steps() -> list[str]:

@@ -6,10 +6,11 @@ import importlib
 from collections.abc import Callable
 from typing import cast
 
-from components import config
+from components import config, strict_yaml
 from components.errors import ConfigError
+from components.reconcile import look_after
 from components.records import Record
-from components.runs import Header, Run, Watcher, new_header
+from components.runs import Header, NodeState, Run, Status, Watcher, new_header
 from components.workspace import Workspace, open_workspace
 from flows.ahead import getting_ready
 from flows.dag import Dag, trace, until
@@ -21,6 +22,9 @@ ENGINES = {
     "prefect": "flows.engines.prefect:run",
 }
 """Engine -> its function; imported when it is first needed."""
+
+LAST = "release"
+"""The step that a whole lifecycle ends with."""
 
 
 def lifecycle_of(project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:
@@ -42,7 +46,15 @@ def lifecycle_of(project: str, profile: str, last: str | None = None, commit: st
     unused = FROM_SOURCES if found else FROM_COMMIT
     policies = {step: policy for step, policy in {**POLICIES, **settings.file.policy}.items() if step not in unused}
     placement = {step: pool for step, pool in settings.file.placement.items() if step not in unused}
-    dag = trace(lifecycle, settings, profile, found, policies=policies, placement=placement)
+    dag = trace(
+        lifecycle,
+        settings,
+        profile,
+        found,
+        policies=policies,
+        placement=placement,
+        line_of=lambda what, name: strict_yaml.place(config.project_folder(project) / "project.yaml", what, name),
+    )
     return until(dag, last) if last else dag
 
 
@@ -67,7 +79,7 @@ def execute(
     watch: Watcher = lambda _: None,
     begun: Callable[[Header], None] = lambda _: None,
 ) -> Record:
-    """Run `dag` to its result.
+    """Run `dag` to its result. Where a whole lifecycle makes no new release, the newest one is seen to serve.
 
     Args:
         dag: from `lifecycle_of`.
@@ -79,14 +91,23 @@ def execute(
 
     Raises:
         DagError: a policy that the engine cannot honour; nothing ran.
-        TrilhaError: the first failure of a node.
+        TrilhaError: the first failure of a node, or the newest release does not serve.
     """
+    ends: dict[str, Status] = {}
+
+    def seen(state: NodeState) -> None:
+        ends[state.name] = state.status
+        watch(state)
+
     workspace: Workspace = open_workspace(profile)
     name = engine or workspace.profile.engine
     schedule = engine_named(name)
     header = new_header(dag.name, project, profile, name)
     here = name != "kubeflow"  # whose nodes run elsewhere: what this process has loaded is of no use to them
-    run = Run(workspace, header, getting_ready(dag, watch) if here else watch)
+    run = Run(workspace, header, getting_ready(dag, seen) if here else seen)
     begun(header)
     run.announce(dag.nodes)
-    return schedule(dag, run)[dag.result]
+    record = schedule(dag, run)[dag.result]
+    if dag.result == LAST and ends.get(LAST) != "done":
+        look_after(workspace, project)
+    return record

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.errors import NotFoundError
-from components.ledger import Key, key_of
-from components.records import Artifact, Commit, Published, Record, Skipped, parts
+from components.ledger import Key, key_of, lost
+from components.records import Record, Skipped, parts
 from components.runs import Header, NodeState, RunLog, new_header
 from flows.dag import Dag, Node, Ref, replaced
 
@@ -74,23 +74,13 @@ def _foresee(
         return Planned(node.name, "run", ""), _Unknown(node=node.name)
     entry, record = recorded
     done = f"done on {entry.started[:19]} by run {entry.run}"
-    made_again = [part for lost in again.values() for part in lost]
+    made_again = [part for those in again.values() for part in those]
     gone = [part for part in workspace.ledger.gone(record) if part not in made_again]
     if gone:
         again[node.name] = list(gone)
-        return Planned(node.name, "run", f"{done}, but {_lost(gone)}"), record
+        return Planned(node.name, "run", f"{done}, but {lost(gone)}"), record
     after = ", ".join(name for name in node.needs if name in again)
     return Planned(node.name, "found", done + (f", if {after} makes the same again" if after else "")), record
-
-
-def _lost(gone: list[Artifact | Commit]) -> str:
-    first = gone[0]
-    more = f", and {len(gone) - 1} more" if len(gone) > 1 else ""
-    if isinstance(first, Artifact):
-        return f"{first.path} is gone or was replaced{more}"
-    if isinstance(first, Published):
-        return f"main does not hold the data of commit {first.id[:12]} any more{more}"
-    return f"commit {first.id[:12]} is gone{more}"
 
 
 def _reason(node: Node, arguments: Mapping[str, object], log: RunLog, now: Header) -> str:
@@ -129,19 +119,19 @@ def why(workspace: Workspace, dag: Dag, header: Header, name: str) -> list[str]:
     for earlier in log.before(header):
         before = log.node(earlier.id, name)
         if before is not None and before.key is not None:
-            return _since(earlier, before, state.key, node)
+            return _since(earlier, before, state, node)
     return [f"{name} was done for the first time"]
 
 
-def _since(earlier: Header, before: NodeState, key: Key, node: Node | None) -> list[str]:
+def _since(earlier: Header, before: NodeState, state: NodeState, node: Node | None) -> list[str]:
     """Why a node was done, which an earlier run came to as well."""
     if node is not None and not node.policy.cache:
         return [f"{node.name} was done because it looks at the outside world every time"]
-    changes = list(differences(before.key, key, node)) if before.key else []
+    changes = list(differences(before.key, state.key, node)) if before.key and state.key else []
     if before.status == "skipped" and not changes:
         return [f"{before.name} was done because run {earlier.id} had skipped it: {before.output['skipped']}"]
     since = f"{before.name} was done because, since run {earlier.id},"
-    return [since, *(changes or ["a file or commit that it had made was gone or replaced"])]
+    return [since, *(changes or [state.lost or "its entry was not in the ledger any more"])]
 
 
 def differences(before: Key, after: Key, node: Node | None = None) -> Iterator[str]:

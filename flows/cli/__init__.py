@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from components.leaving import run_and_leave
 from flows.cli import export, parity, predict, releases, run, schema, serve, services  # noqa: F401  # importing a module registers its commands
 from flows.cli.app import app, main
 from flows.cli.data import data_app
@@ -18,4 +19,9 @@ app.add_typer(notebook_app, name="notebook")
 app.add_typer(prefect_app, name="prefect")
 app.add_typer(triggers_app, name="triggers")
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
+
+
+def program() -> None:
+    """The command as it is installed."""
+    run_and_leave(main)

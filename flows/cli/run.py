@@ -50,8 +50,6 @@ def run(
     progress = _Progress(dag)
     headers: list[Header] = []
     record = execute(dag, project=project, profile=profile, engine=chosen, watch=progress, begun=headers.append)
-    if dag.result == "release" and progress.status("release") != "done":
-        _uphold(workspace, project)
     summary = {
         "run": headers[0].id,
         "engine": chosen,
@@ -91,38 +89,10 @@ class _Progress:
         }[state.status]
         note(f"  {state.name:<{self._width}}  {state.status:<7}  {detail}")
 
-    def status(self, name: str) -> str | None:
-        """How a node ended."""
-        return self._states.get(name)
-
     def counts(self) -> dict[str, int]:
         """How many nodes ended how."""
         ends = list(self._states.values())
         return {status: ends.count(status) for status in ("done", "found", "skipped") if status in ends}
-
-
-def _uphold(workspace: Workspace, project: str) -> None:
-    """See that the newest release serves where this run made none: its writer may have been killed, or files be gone.
-
-    Raises:
-        TrilhaError: it does not serve, why, and what to do.
-    """
-    from components.errors import TrilhaError
-    from components.reconcile import reconcile, settled, uphold
-    from components.releases import releases
-
-    release = next(releases(workspace.store, project), None)
-    if release is None:
-        return
-    try:
-        if settled(workspace, release):
-            uphold(workspace, release)
-        else:
-            reconcile(workspace, project)
-    except TrilhaError as error:
-        error.problem = f"the run is done, but {project}/{release.number} does not serve: {error.problem}"
-        error.next_step = error.next_step or f"trilha status; then trilha reconcile {project}"
-        raise
 
 
 def _closing(summary: dict[str, object], workspace: Workspace, project: str, progress: _Progress) -> list[str]:

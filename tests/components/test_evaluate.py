@@ -88,6 +88,8 @@ def test_slices(workspace: Workspace) -> None:
         ("city", "(missing)"), ("city", "north"), ("city", "south"),
     ]  # fmt: skip
     assert sum(one.rows for one in decision.slices) == prepared.test.rows
+    again = weigh(prepared, candidate, key="f", slices=("City",))  # as in SQL, upper or lower case makes no difference
+    assert {one.column for one in again.slices} == {"city"}
     assert not decision.passed
     assert sum("misses the floor 0.9 where city =" in reason for reason in decision.reasons) == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,20 +56,16 @@ def package(tmp_path: Path) -> Path:
         "plain": PLAIN,
     }.items():
         (folder / f"{name}.py").write_text(text)
+    for real in ("fingerprint", "module_code"):
+        shutil.copy(Path(__file__).parents[2] / "components" / f"{real}.py", folder)
     return folder
 
 
 def fingerprint(package: Path) -> str:
-    real = Path(__file__).parents[2] / "components" / "fingerprint.py"
-    program = f"""
-import importlib.util, sys
-sys.path.insert(0, {str(package.parent)!r})
-spec = importlib.util.spec_from_file_location("fingerprint_under_test", {str(real)!r})
-module = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = module
-spec.loader.exec_module(module)
+    program = """
+from components.fingerprint import fingerprint
 from components.steps import step
-print(sorted(module.fingerprint(step).items()))
+print(sorted(fingerprint(step).items()))
 """
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=package.parent

@@ -109,7 +109,7 @@ def test_a_policy_goes_by_node_then_by_step_and_must_name_one() -> None:
     dag = trace(small, policies={"one": Policy(retries=1), "one-1": Policy(retries=2)})
     assert [dag[name].policy.retries for name in ("one-0", "one-1", "total")] == [1, 2, 0]
     with pytest.raises(
-        ConfigError, match=r"policy for 'on'.* \(did you mean 'one'\?\); accepted: one, one-0.*project.yaml"
+        ConfigError, match=r"policy.on: no step 'on' in small \(did you mean 'one'\?\); accepted: one, one-0"
     ):
         trace(small, policies={"on": Policy()})
 

@@ -43,8 +43,18 @@ def test_by_step_and_by_node() -> None:
 
 def test_a_step_that_there_is_not() -> None:
     """A placement that names no step is refused with those that there are."""
-    with pytest.raises(ConfigError, match="placement for 'tow': no such step in pair.*one, one-a, one-b, two"):
+    with pytest.raises(ConfigError, match="placement.tow: no step 'tow' in pair.*one, one-a, one-b, two"):
         dag_of({"tow": "gpu"})
+
+
+@pytest.mark.parametrize("what", ["placement: {trian: gpu}", "policy: {trian: {cpu: 1}}"])
+def test_the_line_that_names_it(small: Path, what: str) -> None:
+    """In a project it is told with file, line and the nearest name."""
+    path = small / "config" / "projects" / "small" / "project.yaml"
+    path.write_text(path.read_text() + what + "\n")
+    line = len(path.read_text().splitlines())
+    with pytest.raises(ConfigError, match=rf"project.yaml:{line}: no step 'trian' in lifecycle.*did you mean 'train'"):
+        lifecycle_of("small", "test")
 
 
 @pytest.mark.parametrize("pool", ["gpu pool", "../gpu", "Gpu"])

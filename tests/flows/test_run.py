@@ -162,9 +162,10 @@ def test_why_names_the_part_of_the_key_that_changed(workspace: Workspace, source
     second, records = run(workspace, dag_of(source))
     assert "nothing in its key changed" in explain(second, "shout-0")
     assert explain(second, "look") == "look was done because it looks at the outside world every time"
-    workspace.artifacts.local(artifact_of(records["shout-1"])).unlink()
+    gone = artifact_of(records["shout-1"])
+    workspace.artifacts.local(gone).unlink()
     second, _ = run(workspace, dag_of(source))
-    assert explain(second, "shout-1").endswith("a file or commit that it had made was gone or replaced")
+    assert explain(second, "shout-1").endswith(f"\n{gone.path} is gone or was replaced")
     source.write_text("a long text, too long")
     third, _ = run(workspace, dag_of(source))
     assert "input 'text' changed (from look)" in explain(third, "shout-0")
