@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE: Final = "online.parquet"
-_KINDS: Final = {"string": "string", "int64": "bigint"}
-"""Arrow's type of a column of an entity -> as features have it."""
-
 _pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(list[Any]).decode
 
 
@@ -83,25 +80,40 @@ def _rows(
                 f"online.features: {name!r} is no input of the model", accepted=", ".join(prepared.features)
             )
     paths = [workspace.artifacts.local(one.file) for one in (prepared.train, prepared.valid, prepared.test)]
-    schema = pq.read_schema(paths[0])
-    entity = {}
-    for name in features.key:
-        kind = str(schema.field(name).type) if name in schema.names else "not there"
-        if kind not in _KINDS:
-            raise ConfigError(
-                f"online.features: the entity's column {name!r} is {kind}",
-                accepted="text or whole numbers that features.sql yields",
-                next_step="select it there, with a cast to varchar or bigint",
-            )
-        entity[name] = _KINDS[kind]
+    entity = _entity(pq.read_schema(paths[0]), features)
     by = [split.column] if isinstance(split, TimeSplit) else []
     wanted = list(dict.fromkeys([*features.key, *features.columns, prepared.row, *by]))
     rows = pa.concat_tables([pq.read_table(path, columns=wanted) for path in paths]).combine_chunks()
-    for name in features.key:
-        rows = rows.filter(pc.is_valid(rows[name]))
+    for name, kind in entity.items():
+        plain = pc.cast(rows[name], pa.string() if kind == "string" else pa.int64())
+        rows = rows.set_column(wanted.index(name), name, plain).filter(pc.is_valid(plain))
     for name in by:
         rows = rows.set_column(wanted.index(name), name, pc.cast(rows[name], pa.timestamp("us")))
     return rows.sort_by([(name, "ascending") for name in (*by, prepared.row)]), entity
+
+
+def _entity(schema: pa.Schema, features: OnlineFeatures) -> dict[str, str]:
+    """The columns of the entity, with their types as features have them.
+
+    Raises:
+        ConfigError: one is not there, or is neither text nor whole numbers.
+    """
+    import pyarrow.types as kinds
+
+    entity = {}
+    for name in features.key:
+        kind = schema.field(name).type if name in schema.names else None
+        if kind is not None and (kinds.is_string(kind) or kinds.is_large_string(kind)):
+            entity[name] = "string"
+        elif kind is not None and kinds.is_integer(kind) and not kinds.is_uint64(kind):
+            entity[name] = "bigint"
+        else:
+            raise ConfigError(
+                f"online.features: the entity's column {name!r} is {kind or 'not there'}",
+                accepted="text or whole numbers that features.sql yields",
+                next_step="select it there, with a cast to varchar or bigint",
+            )
+    return entity
 
 
 def _latest(rows: pa.Table, features: OnlineFeatures, split: TimeSplit | RandomSplit) -> npt.NDArray[np.int64]:

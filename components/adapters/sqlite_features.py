@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".sqlite"
 AT_ONCE: Final = 500
 """Keys in one query."""
+LEFT: Final = 3_600
+"""Seconds until what a dead writer left may go."""
 QUICK: Final = 100
 """Keys that are looked up in a millisecond, so that nobody has to wait in another thread."""
 
@@ -49,6 +52,9 @@ class SqliteFeatures:
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         with _plainly():
             path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(".*.part"):
+                if time.time() - left.stat().st_mtime > LEFT:
+                    left.unlink(missing_ok=True)
             try:
                 with closing(sqlite3.connect(part)) as connection:
                     connection.execute("PRAGMA journal_mode = OFF")  # a file that is not whole is thrown away

@@ -80,6 +80,14 @@ def test_several_columns_name_an_entity(workspace: Workspace) -> None:
     assert str(found["ã1", 4]) == "[[4.0, nan]]"
 
 
+def test_an_entity_of_any_whole_number(workspace: Workspace) -> None:
+    """As the engine gives it: what is excluded keeps its type."""
+    shops = pa.array([number * 37 % 120 % 30 for number in range(120)], pa.int16())
+    prepared = prepared_with(workspace, SPLIT, visits(shop=shops))
+    table, found = table_of(workspace, prepared, SPLIT, entity="shop", columns=("kind",))
+    assert (table.entity, len(found), found[3,]) == ({"shop": "bigint"}, 30, ["kind 3"])
+
+
 def test_without_time_rows_have_to_agree(workspace: Workspace) -> None:
     """One value an entity is taken, arrays and gaps included; several are refused with two of them."""
     prepared = prepared_with(workspace, BY_HASH)

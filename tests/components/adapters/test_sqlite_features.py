@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("tests.contracts.feature_store")
 
-from components.adapters.sqlite_features import SqliteFeatures  # noqa: E402  # all that follows comes after that line
+from components.adapters.sqlite_features import LEFT, SqliteFeatures  # noqa: E402  # all that follows comes after that line
 from components.errors import UnavailableError  # noqa: E402
 from components.ports import FeatureStore  # noqa: E402
 from tests.contracts.feature_store import FeatureStoreContract, pairs  # noqa: E402
@@ -38,3 +40,14 @@ def test_a_table_that_was_replaced(tmp_path: Path) -> None:
     other.write("small", "a", pairs(2))
     assert store.read("small", "a", [key]) == [value]
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_a_dead_writer_leaves_goes(tmp_path: Path) -> None:
+    """After an hour, with the next table; what another writer is at stays."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for name, age in (("old", LEFT + 60), ("new", 60)):
+        (folder / f".{name}.part").touch()
+        os.utime(folder / f".{name}.part", (time.time() - age,) * 2)
+    SqliteFeatures(tmp_path).write("small", "a", pairs(1))
+    assert {path.name for path in folder.iterdir()} == {".new.part", "a.sqlite"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.workspace import Workspace
+from flows.trail import trail
 from tests.conftest import place_small
 from tests.triton import Fitted, release_of
 
@@ -29,6 +30,7 @@ def test_of_a_release(workspace: Workspace, repository: Path, fitted: Fitted) ->
     found = json.loads(done.stdout)
     assert (found["folder"], found["card"]["digest"]) == ("small-1-edge", release.digest)
     assert (repository / "small-1-edge" / "model.onnx").stat().st_size == found["card"]["size"]
+    assert trail(workspace, found["card"]["digest"][:12])[0].name == "small/1"
     done = trilha("small", "--target", "edge", "--release", "1", "--to", "elsewhere/small")
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.splitlines()
