@@ -25,6 +25,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from components.answers import Answers
 from components.errors import ConfigError
+from components.export import export
 from components.gateway.problems import Problem
 from components.gateway.signature import Signature
 from components.ledger import running_as
@@ -39,7 +40,7 @@ from components.serving import serve
 from components.workspace import Workspace, open_workspace
 from tests.components.gateway.conftest import PROJECT, Running, Start, until
 from tests.components.gateway.test_fuzz import BOUNDED, CHECKS
-from tests.components.test_frameworks import bundle_of, trial_on
+from tests.components.test_frameworks import candidate_from, trial_on
 from tests.examples import SPLIT, commit_tables, parcels, prepare_as
 from tests.redis_server import start as start_redis
 
@@ -82,7 +83,9 @@ def make(workspace: Workspace, first: Release, folder: Path, seed: int = 0) -> M
     ).fit(run.inputs(run.train))
     model = LogisticRegression().fit(pre.transform(run.inputs(run.train)), run.train["late"])
     run.save(pre=pre, model=model)
-    bundle = bundle_of(workspace, run, Serve(golden=16, p99_ms=5000))
+    candidate = candidate_from(workspace, run, key="fd"[seed])
+    with running_as(f"6{seed:063}"):
+        bundle = export(PROJECT, workspace.name, candidate, prepared, Serve(golden=16))
     with running_as(f"5{seed:063}"):
         online = materialize(PROJECT, workspace.name, prepared, ONLINE, SPLIT)
     changes = {"prepared": prepared, "bundle": bundle, "online": online, "digest": online.digest, "key": f"{seed:064}"}
