@@ -23,6 +23,8 @@ PARTS: Final = ("pre", "model", "post")
 FUSED: Final = "fused"
 GOLDEN: Final = "golden.parquet"
 CONFIG: Final = "config.pbtxt"
+UNCACHED: Final = "uncached"
+"""Of an ensemble that stands beside a bundle's while it is measured: the same parts, and no memory of answers."""
 VERSION: Final = "1"
 KEEP: Final = f"{VERSION}/.keep"
 """In an ensemble's version, which Triton wants to be there and which has no files of its own."""
@@ -44,7 +46,8 @@ def part_names(model: str, parts: Iterable[str] = PARTS) -> dict[str, str]:
 
 def bundle_of(project: str, model: str) -> str | None:
     """The ensemble that a model of `project` is or belongs to; None for the models of others."""
-    found = re.fullmatch(rf"({re.escape(project)}-[0-9a-f]{{{_DIGITS}}})(-({'|'.join((*PARTS, FUSED))}))?", model)
+    kinds = "|".join((*PARTS, FUSED, UNCACHED))
+    found = re.fullmatch(rf"({re.escape(project)}-[0-9a-f]{{{_DIGITS}}})(-({kinds}))?", model)
     return found.group(1) if found else None
 
 

@@ -12,7 +12,9 @@ from components.errors import ConfigError, NotFoundError, nearest
 from components.given import read_text
 from components.profile import Profile
 from components.project import ExpectationsFile, Features, Notebook, Project, ProjectFile, TimeSplit
+from components.serve_settings import Triton
 from components.settings import allowed_name
+from components.tuned import FILE, TunedFile, completed
 
 
 @cache
@@ -72,7 +74,7 @@ def load_project(name: str) -> Project:
         NotFoundError: the project or one of its files does not exist.
     """
     folder = project_folder(name)
-    file = strict_yaml.load(folder / "project.yaml", ProjectFile)
+    file = _with_tuned(folder, strict_yaml.load(folder / "project.yaml", ProjectFile))
     expectations = strict_yaml.load(folder / "expectations.yaml", ExpectationsFile).tables
     unknown = sorted(set(expectations) - set(file.sources))
     if unknown:
@@ -93,6 +95,24 @@ def load_project(name: str) -> Project:
         sql=query, row=file.row, target=file.target, task=file.task, exclude=file.exclude, slices=slices
     )
     return Project(name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file))
+
+
+def _with_tuned(folder: Path, file: ProjectFile) -> ProjectFile:
+    """The project with what `trilha tune` found, where project.yaml says nothing of it."""
+    path = folder / FILE
+    if not path.is_file():
+        return file
+    found = completed(file.serve.triton, strict_yaml.load(path, TunedFile).settings)
+    return file.model_copy(update={"serve": file.serve.model_copy(update={"triton": found})})
+
+
+def own_settings(name: str) -> Triton:
+    """`serve.triton` as project.yaml alone has it.
+
+    Raises:
+        ConfigError, NotFoundError: as `load_project`.
+    """
+    return strict_yaml.load(project_folder(name) / "project.yaml", ProjectFile).serve.triton
 
 
 def _query(path: Path, file: ProjectFile) -> str:

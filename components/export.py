@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from components.adapters.onnx_graphs import fuse
+from components.adapters.onnx_graphs import fuse, run_graphs
 from components.adapters.triton_config import Graph, check_chain, ensemble_config, part_config, read_graph, read_outputs
 from components.adapters.triton_model import TritonPythonModel
 from components.adapters.triton_part import Opened
+from components.adapters.triton_settings import Sample, warmup_files
 from components.bundle import (
     CONFIG,
     FUSED,
@@ -24,11 +26,14 @@ from components.bundle import (
     content_digest,
     part_names,
 )
+from components.errors import GateError
 from components.golden import example_of, golden_table
+from components.model_inputs import to_tensors
 from components.project import Serve
 from components.python_part import SUFFIX, files_in
-from components.records import Bundle, Candidate, Prepared
-from components.workspace import open_workspace
+from components.records import Bundle, Candidate, Prepared, Trial
+from components.serve_settings import LEARNED, Triton, of_ensemble, of_part
+from components.workspace import Workspace, open_workspace
 
 
 def export(project: str, profile: str, candidate: Candidate, prepared: Prepared, serve: Serve) -> Bundle:
@@ -41,17 +46,11 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
 
     workspace = open_workspace(profile)
     trial = candidate.trial
-    paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
-    graphs = {part: read_graph(path) for part, path in paths.items()}
-    check_chain(graphs, prepared.features, prepared.task, prepared.classes)
     test, predictions = map(workspace.artifacts.local, (prepared.test.file, trial.predictions))
-    with workspace.output() as out, TemporaryDirectory() as scratch:
-        if serve.join == "fused":
-            paths, graphs = _fused(paths, Path(scratch))
-        digest = content_digest(repository(project, serve.target, paths, graphs))
-        model = bundle_name(project, digest)
-        _write(out.folder, repository(model, serve.target, paths, graphs))
+    with workspace.output() as out, opened(workspace, trial, prepared, serve) as (paths, graphs):
         table = golden_table(prepared, test, predictions, serve.golden)
+        model, digest, content = assembled(project, serve, paths, graphs, to_tensors(table, prepared.features))
+        _write(out.folder, content)
         pq.write_table(table, out.folder / GOLDEN)
         files = out.publish()
     golden = files.pop(GOLDEN)
@@ -64,23 +63,77 @@ def export(project: str, profile: str, candidate: Candidate, prepared: Prepared,
         golden=golden,
         example=example,
         task=prepared.task,
+        triton=serve.triton,
     )
 
 
+@contextmanager
+def opened(
+    workspace: Workspace, trial: Trial, prepared: Prepared, serve: Serve
+) -> Iterator[tuple[dict[str, Path], dict[str, Graph]]]:
+    """The trial's parts as files, and what they take and yield; one part where the project joins them.
+
+    Raises:
+        GateError: they do not fit each other or the features.
+    """
+    paths = {part: workspace.artifacts.local(getattr(trial.graphs, part)) for part in PARTS}
+    graphs = {part: read_graph(path) for part, path in paths.items()}
+    check_chain(graphs, prepared.features, prepared.task, prepared.classes)
+    if serve.join == "ensemble":
+        yield paths, graphs
+        return
+    with TemporaryDirectory() as scratch:
+        yield _fused(paths, Path(scratch))
+
+
+def assembled(
+    project: str, serve: Serve, paths: Mapping[str, Path], graphs: Mapping[str, Graph], golden: Sample
+) -> tuple[str, str, dict[str, Path | str | bytes]]:
+    """A bundle's name, its digest, and path -> file of its model repository.
+
+    Args:
+        project: its name.
+        serve: target, and Triton's own settings.
+        paths: part -> its graph.
+        graphs: part -> what it takes and yields.
+        golden: the golden requests: input -> `[rows, width]`.
+    """
+    samples = _samples(golden, paths, serve.triton)
+    digest = content_digest(repository(project, serve, paths, graphs, samples))
+    model = bundle_name(project, digest)
+    return model, digest, repository(model, serve, paths, graphs, samples)
+
+
 def repository(
-    model: str, target: str, paths: Mapping[str, Path], graphs: Mapping[str, Graph]
+    model: str,
+    serve: Serve,
+    paths: Mapping[str, Path],
+    graphs: Mapping[str, Graph],
+    samples: Mapping[str, Sequence[Sample]],
 ) -> dict[str, Path | str | bytes]:
-    """Path inside a model repository -> a file, or what is in one, for the ensemble `model` and its parts."""
-    names = part_names(model, paths)
+    """Path inside a model repository -> a file, or what is in one, for the ensemble `model` and its parts.
+
+    Args:
+        model: the ensemble's name.
+        serve: the target, and Triton's own settings.
+        paths: part -> its graph.
+        graphs: part -> what it takes and yields.
+        samples: part -> the rows that it is warmed up with.
+    """
+    _check_parts(serve.triton, paths)
+    names, target = part_names(model, paths), serve.target
     files: dict[str, Path | str | bytes] = {
-        f"{model}/{CONFIG}": ensemble_config(model, names, graphs),
+        f"{model}/{CONFIG}": ensemble_config(model, names, graphs, of_ensemble(serve.triton)),
         f"{model}/{KEEP}": "",
     }
     runner = Path(inspect.getfile(TritonPythonModel))
     for part, name in names.items():
         python = paths[part].suffix == SUFFIX
         backend = "auto" if python else target
-        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], read_outputs(part, graphs), backend)
+        settings, outputs = of_part(serve.triton, part), read_outputs(part, graphs)
+        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], outputs, backend, settings, samples[part])
+        warm = warmup_files([tensor.name for tensor in graphs[part].inputs], samples[part])
+        files |= {f"{name}/{inside}": content for inside, content in warm.items()}
         if python:
             files |= {f"{name}/{VERSION}/{inside}": content for inside, content in files_in(paths[part]).items()}
             files[f"{name}/{VERSION}/model.py"] = Path(inspect.getfile(Opened))
@@ -92,6 +145,34 @@ def repository(
         if backend == "auto":
             files[f"{name}/{NO_CACHE}"] = ""
     return files
+
+
+def _check_parts(settings: Triton, paths: Mapping[str, Path]) -> None:
+    """Refuse what a graph cannot do.
+
+    Raises:
+        GateError: names the setting.
+    """
+    learned = next(paths[part] for part in paths if part in LEARNED)
+    wanted = {"sequence_batching": settings.sequence_batching, "model_transaction_policy.decoupled": settings.decoupled}
+    name = next((name for name, value in wanted.items() if value), None)
+    if name and learned.suffix != SUFFIX:
+        raise GateError(
+            f"serve.triton.{name}: `{learned.stem}` is a graph, which remembers nothing and answers once",
+            accepted="a Python class of the project's own as the model",
+            next_step="take the setting out of project.yaml, or see docs/how-to/servables.md, `A class of your own`",
+        )
+
+
+def _samples(inputs: Sample, paths: Mapping[str, Path], settings: Triton) -> dict[str, list[Sample]]:
+    """Part -> the golden rows that it is warmed up with, as the parts before it hand them over."""
+    wanted, values = settings.model_warmup.rows if settings.model_warmup else 0, inputs
+    rows = min(wanted, len(next(iter(inputs.values()))))
+    found: dict[str, list[Sample]] = {}
+    for part, path in paths.items():
+        found[part] = [{name: array[row : row + 1] for name, array in values.items()} for row in range(rows)]
+        values = run_graphs([path], values) if rows else values
+    return found
 
 
 def _fused(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], dict[str, Graph]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from components.bundle import GOLDEN
+from components.bundle import CONFIG, FUSED, GOLDEN, part_names
 from components.errors import NotFoundError
 from components.export import export
 from components.ledger import running_as
@@ -43,7 +43,9 @@ def _make_anew(workspace: Workspace, release: Release, cause: NotFoundError) -> 
         raise _lost(release, cause, f"so is what it was made from: {error.problem}") from error
     # Made elsewhere first: what is left in its place stays there until it is clear that this is the same bundle.
     with running_as(digest({"mend": bundle.digest})):
-        serve = Serve(target=bundle.target, golden=release.qualification.rows)
+        join = "fused" if f"{part_names(bundle.model, [FUSED])[FUSED]}/{CONFIG}" in bundle.files else "ensemble"
+        golden = release.qualification.rows
+        serve = Serve(target=bundle.target, join=join, golden=golden, triton=bundle.triton)
         made = export(release.project, workspace.name, release.candidate, release.prepared, serve)
     if digest(made) != digest(bundle):
         code = release.revision or "another version of Trilha"

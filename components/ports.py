@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from components.serve_settings import Triton
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -183,8 +185,14 @@ class ModelServer(Protocol):
     def targets(self) -> frozenset[str]:
         """The bundle targets this server can serve: `auto`, `full`."""
 
-    def publish(self, models: Mapping[str, Mapping[str, Path | str]]) -> None:
-        """Put models (name -> path inside the model -> a file, or the text of one) into the server's repository.
+    def lacks(self, settings: Triton, target: str) -> dict[str, str]:
+        """What of `settings` a bundle of `target` would not get here: setting -> what the server is without.
+
+        Triton itself passes over some of them in silence, so it is asked to do what they say.
+        """
+
+    def publish(self, models: Mapping[str, Mapping[str, Path | str | bytes]]) -> None:
+        """Put models (name -> path inside the model -> a file, or what is in one) into the server's repository.
 
         Each file is there whole or not at all, and nothing is served before `load`. A file that is there already is
         not touched.
@@ -210,8 +218,13 @@ class ModelServer(Protocol):
             NotFoundError: it is not loaded.
         """
 
-    def infer(self, model: str, inputs: Mapping[str, np.ndarray], *, timeout: float = 30.0) -> dict[str, np.ndarray]:
+    def infer(
+        self, model: str, inputs: Mapping[str, np.ndarray], *, timeout: float = 30.0, settings: Triton | None = None
+    ) -> dict[str, np.ndarray]:
         """One request with binary tensors; arrays are `[rows, 1]`; strings are object arrays of `str`.
+
+        With `settings` the model is asked as they want it: each row is a sequence of its own where there are sequences,
+        and of several answers the last one counts.
 
         Raises:
             NotFoundError: the model is not loaded.

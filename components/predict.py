@@ -95,12 +95,12 @@ def _ask(workspace: Workspace, release: Release, tensors: Mapping[str, Tensor]) 
     for start in range(0, len(next(iter(tensors.values()))), MAX_ROWS):
         inputs = {name: tensor[start : start + MAX_ROWS] for name, tensor in tensors.items()}
         try:
-            yield workspace.server.infer(release.bundle.model, inputs)
+            yield workspace.server.infer(release.bundle.model, inputs, settings=release.bundle.triton)
         except (NotFoundError, UnavailableError):
             from components.serving import serve
 
             serve(workspace, release.bundle, release.project)
-            yield workspace.server.infer(release.bundle.model, inputs)
+            yield workspace.server.infer(release.bundle.model, inputs, settings=release.bundle.triton)
 
 
 def tensors_of(rows: Sequence[Row], release: Release) -> dict[str, Tensor]:

@@ -59,14 +59,15 @@ class TritonService(Service):
     """`port` is the gRPC endpoint's; `url` is `host:port`."""
 
     repository: str | None = None
-    """Where the server at `url` reads its models from: a folder or fsspec URL (`s3://...`) that both sides see."""
+    """Where the server reads its models from: a folder by its whole path, or a URL (`s3://`, `gs://`, `abfs://`), that
+    both sides see. One at `url` has it; without `url`, ours is started on it. None: a folder of the profile's own."""
     http: str | None = Field(default=None, pattern=r"^[^\s/:]+:[0-9]{1,5}$")
     """`host:port` of its HTTP, where that is not the port before the one of gRPC; the gateway asks there."""
 
     @model_validator(mode="after")
     def _is_reachable(self) -> TritonService:
-        if (self.url is None) != (self.repository is None):
-            raise ValueError("`url` and `repository` together, or neither")
+        if self.url is not None and self.repository is None:
+            raise ValueError("a `repository` with `url`")
         return self
 
 

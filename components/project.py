@@ -25,6 +25,7 @@ from components.metrics import METRICS
 from components.online_settings import OnlineFeatures
 from components.records import INCIDENTAL, Scalar
 from components.schedule import Schedule
+from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
 
 
@@ -216,6 +217,8 @@ class Serve(Settings):
     """Largest absolute difference of a probability from the notebook's own; of a value above 1, its share."""
     p99_ms: PositiveFloat = 50.0
     """Budget for one-row requests, milliseconds."""
+    triton: Triton = UNSET
+    """Triton's own settings; `trilha tune` finds some of them."""
 
 
 Chance = Annotated[float, Field(ge=0, le=1)]

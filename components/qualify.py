@@ -12,7 +12,8 @@ from components.golden import features_of
 from components.model_inputs import to_tensors
 from components.project import Serve
 from components.records import Bundle, Qualification
-from components.serving import bring_up, take_down
+from components.serving import bring_up, take_down, uncached
+from components.versions import check_versions
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -44,11 +45,15 @@ def qualify(profile: str, bundle: Bundle, serve: Serve) -> Qualification:
     workspace = open_workspace(profile)
     server = workspace.server
     golden = pq.read_table(workspace.artifacts.local(bundle.golden))
-    with workspace.lock(f"serve-{bundle.model.rsplit('-', 1)[0]}"):
+    project = bundle.model.rsplit("-", 1)[0]
+    with workspace.lock(f"serve-{project}"):
+        check_settings(server, bundle)
+        check_versions(workspace.store, project, bundle)
         fresh = bring_up(workspace, bundle)
         try:
             difference = _replay(server, bundle, golden, serve.tolerance)
-            p50, p99 = _measure(server, bundle, golden, serve.p99_ms)
+            with uncached(workspace, bundle) as model:
+                p50, p99 = _measure(server, bundle.model_copy(update={"model": model}), golden, serve.p99_ms)
         except GateError:
             if fresh:
                 take_down(server, bundle.model)
@@ -65,14 +70,37 @@ def qualify(profile: str, bundle: Bundle, serve: Serve) -> Qualification:
     )
 
 
+WANTED = {
+    "instance_group": "GPUs that it has, or kind: cpu",
+    "rate_limiter": "a server started with --rate-limit=execution_count",
+    "response_cache": "a server started with --cache-config",
+}
+"""Setting -> what a server needs for it."""
+
+
+def check_settings(server: ModelServer, bundle: Bundle) -> None:
+    """Refuse settings that the server has nothing for: it would pass over some of them, or fail when it serves.
+
+    Raises:
+        GateError: names the setting, and what the server is without.
+    """
+    for name, missing in server.lacks(bundle.triton, bundle.target).items():
+        setting = "instance_group.rate_limiter" if name == "rate_limiter" else name
+        raise GateError(
+            f"serve.triton.{setting}: the Triton at {server.address} is without {missing}",
+            accepted=WANTED[name],
+            next_step="take the setting out of project.yaml, or name another server in the profile",
+        )
+
+
 def _replay(server: ModelServer, bundle: Bundle, golden: pa.Table, tolerance: float) -> float:
     """The largest difference from the notebook's own answers, in one batch and row by row."""
     import numpy as np
 
     model, task = bundle.model, bundle.task
     inputs = to_tensors(golden, features_of(golden, task))
-    batch = server.infer(model, inputs)
-    single = [server.infer(model, row) for row in _rows(inputs)]
+    batch = server.infer(model, inputs, settings=bundle.triton)
+    single = [server.infer(model, row, settings=bundle.triton) for row in _rows(inputs)]
     rows = {name: np.concatenate([answer[name] for answer in single]) for name in answer_names(task)}
     return max(
         _compare(f"{model}, in one batch", batch, golden, task, tolerance),
@@ -170,7 +198,7 @@ def _measure(server: ModelServer, bundle: Bundle, golden: pa.Table, budget_ms: f
         times = []
         for request in range(REQUESTS):
             begun = time.perf_counter()
-            server.infer(model, rows[request % len(rows)])
+            server.infer(model, rows[request % len(rows)], settings=bundle.triton)
             times.append((time.perf_counter() - begun) * 1e3)
         p50, p99 = (float(np.percentile(times, share)) for share in (50, 99))
         best = min(best, (p99, p50))

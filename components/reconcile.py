@@ -37,16 +37,23 @@ def reconcile(workspace: Workspace, project: str) -> Release:
 def uphold(workspace: Workspace, release: Release) -> None:
     """Have the server really answer with `release`, whose bundle is made anew where its files are gone.
 
+    The other releases that its version policy names answer too, by their own names.
+
     Raises:
         GateError, NotFoundError, UnavailableError: as `reconcile`.
     """
     from components.mend import mend
     from components.online import ensure
-    from components.serving import serve
+    from components.serving import serve, stand_by
+    from components.versions import kept
 
     mend(workspace, release)
     ensure(workspace, release)
-    serve(workspace, release.bundle, release.project)
+    others = kept(workspace.store, release)
+    serve(workspace, release.bundle, release.project, [other.bundle.model for other in others])
+    for other in others:
+        mend(workspace, other)
+        stand_by(workspace, other.bundle, other.project)
 
 
 def look_after(workspace: Workspace, project: str) -> None:

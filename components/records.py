@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from components.answers import Task
+from components.serve_settings import UNSET, Triton
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -262,6 +263,8 @@ class Bundle(Record):
     example: dict[str, Scalar | tuple[float | None, ...]]
     """A golden request to try the bundle with: every input, None where it is missing."""
     task: Task = "binary"
+    triton: Triton = UNSET
+    """Triton's own settings that it was made with."""
 
 
 class Qualification(Record):

@@ -7,15 +7,17 @@ they started on. The bundle before stays loaded for those who still ask it by na
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from components.artifacts import sha256
-from components.bundle import CONFIG, FUSED, KEEP, PARTS, bundle_of, models_of, part_names
+from components.bundle import CONFIG, FUSED, KEEP, PARTS, UNCACHED, bundle_of, models_of, part_names
 from components.errors import GateError, NotFoundError, UnavailableError
 from components.golden import features_of
 from components.model_inputs import column_tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from components.ports import ModelServer
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 
-def serve(workspace: Workspace, bundle: Bundle, project: str) -> None:
+def serve(workspace: Workspace, bundle: Bundle, project: str, keep: Collection[str] = ()) -> None:
     """Let the project's stable name answer with `bundle`; changes nothing where it does so already.
+
+    The bundle before stays loaded, and so do the models in `keep`; others of the project are dropped.
 
     Raises:
         GateError: the server refuses the bundle.
@@ -43,7 +47,7 @@ def serve(workspace: Workspace, bundle: Bundle, project: str) -> None:
         server.publish({project: {CONFIG: renamed(config, project), KEEP: ""}})
         server.load(project)
         found = {bundle_of(project, model) for model in server.loaded()}
-        for old in sorted(found - {None, before, bundle.model}, key=str):
+        for old in sorted(found - {None, before, bundle.model, *keep}, key=str):
             take_down(server, str(old))
 
 
@@ -89,9 +93,27 @@ def bring_up(workspace: Workspace, bundle: Bundle) -> bool:
     return True
 
 
+@contextmanager
+def uncached(workspace: Workspace, bundle: Bundle) -> Iterator[str]:
+    """A model that answers as a loaded bundle does, but from no memory: what a measurement has to ask."""
+    from components.adapters.triton_config import renamed
+
+    if not bundle.triton.response_cache:
+        yield bundle.model
+        return
+    server, (name,) = workspace.server, part_names(bundle.model, [UNCACHED]).values()
+    config = whole(workspace, bundle.files[f"{bundle.model}/{CONFIG}"]).read_text()
+    server.publish({name: {CONFIG: renamed(config, name, cached=False), KEEP: ""}})
+    try:
+        server.load(name)
+        yield name
+    finally:
+        server.unload(name)
+
+
 def take_down(server: ModelServer, model: str) -> None:
     """Unload an ensemble and its parts, and take them out of the repository."""
-    for name in (model, *part_names(model, (*PARTS, FUSED)).values()):
+    for name in (model, *part_names(model, (UNCACHED, *PARTS, FUSED)).values()):
         server.unload(name)
 
 
@@ -126,10 +148,9 @@ def _answers(workspace: Workspace, bundle: Bundle) -> bool:
     with pq.ParquetFile(whole(workspace, bundle.golden)) as file:
         row = pa.Table.from_batches([next(file.iter_batches(batch_size=1))])
     features = features_of(row, bundle.task)
+    inputs = {name: column_tensor(row[name].to_pylist(), kind) for name, kind in features.items()}
     try:
-        workspace.server.infer(
-            bundle.model, {name: column_tensor(row[name].to_pylist(), kind) for name, kind in features.items()}
-        )
+        workspace.server.infer(bundle.model, inputs, settings=bundle.triton)
     except (GateError, UnavailableError):
         return False
     return True

@@ -19,6 +19,7 @@ from components.ledger import running_as
 from components.workspace import Workspace, open_workspace
 
 pytest_plugins = [
+    "tests.chromium",
     "tests.triton",
     "tests.services",
     "tests.s3",

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from components.adapters.triton_binary import command
+from components.bundle import models_of
 from components.export import export
 from components.ledger import running_as
 from components.project import Serve
 from components.records import (
     Artifact,
+    Bundle,
     Candidate,
     Commit,
     Decision,
@@ -36,6 +38,7 @@ from components.records import (
     digest,
 )
 from components.releases import write
+from components.serving import take_down
 from components.workspace import Workspace, open_workspace
 
 FEATURES = {"carrier": "string", "origin": "string", "distance": "double", "wind": "double", "hour": "bigint"}
@@ -68,10 +71,17 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
         command(server.repository.parent, server.repository, 0, 0, 0)  # drops what a killed stub left in shared memory
 
 
-def start(home: Path, taken: Sequence[int] = ()) -> Triton:
-    """Start a server that ends with this process at the latest; on the ports that are given, and free ones."""
+def start(home: Path, taken: Sequence[int] = (), without: Sequence[str] = ()) -> Triton:
+    """Start a server that ends with this process at the latest; on the ports that are given, and free ones.
+
+    Args:
+        home: of the server.
+        taken: ports.
+        without: how options begin that it is started without.
+    """
     ports = [*taken, *free_ports(3 - len(taken))]
     arguments, environment = command(home, home / "models", *ports)
+    arguments = [argument for argument in arguments if not argument.startswith(tuple(without))]
     log = home / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -230,12 +240,14 @@ def candidate_in(workspace: Workspace, fitted: Fitted, key: str = "made") -> tup
     return Candidate(trial=trial, metric="auc", value=0.9, trials=(), run_id="1"), prepared
 
 
-def release_of(workspace: Workspace, fitted: Fitted, project: str = "flights", key: str = "release") -> Release:
+def release_of(
+    workspace: Workspace, fitted: Fitted, project: str = "flights", key: str = "release", serve: Serve | None = None
+) -> Release:
     """A release of a fitted model, written to the data store; the server has not seen it. Another key, another release."""
     key = digest({key: project})
     candidate, prepared = candidate_in(workspace, fitted, f"made-{key[:12]}")
     with running_as(key):
-        bundle = export(project, workspace.name, candidate, prepared, Serve(golden=16))
+        bundle = export(project, workspace.name, candidate, prepared, serve or Serve(golden=16))
     page = candidate.trial.page
     first = next(workspace.store.log("main"))
     commit = Commit(id=first.id, branch="main", tree=prepared.tree, tables={})
@@ -264,3 +276,21 @@ def release_of(workspace: Workspace, fitted: Fitted, project: str = "flights", k
         )  # fmt: skip
 
     return write(workspace.store, project, key, manifest)
+
+
+def slow(workspace: Workspace, bundle: Bundle) -> None:
+    """Have the server answer with a bundle whose `model` takes a tenth of a second a time."""
+    models = models_of(bundle)
+    files = {
+        model: {path: workspace.artifacts.local(file) for path, file in inner.items()}
+        for model, inner in models.items()
+    }
+    part = files[f"{bundle.model}-model"]
+    part["1/model.py"] = (
+        part["1/model.py"]
+        .read_text()
+        .replace("        responses: list", "        __import__('time').sleep(0.1)\n        responses: list")
+    )
+    take_down(workspace.server, bundle.model)
+    workspace.server.publish(files)
+    workspace.server.load(bundle.model)

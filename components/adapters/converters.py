@@ -7,6 +7,7 @@ A framework joins with a class that has the two methods of `Converter`, a functi
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -176,9 +177,11 @@ def answer_of(part: Any, given: Tensors) -> Any:
 
 
 def dense(values: Any) -> npt.NDArray[Any]:
-    """An array `[rows, width]`, from what frameworks yield: a sparse matrix, a frame, a column."""
+    """An array `[rows, width]`, from what frameworks yield: a sparse matrix, a frame, a column; of several the last."""
     import numpy as np
 
+    if inspect.isgenerator(values):
+        *_, values = values
     array = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
     return array.reshape(len(array), -1)
 

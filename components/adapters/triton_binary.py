@@ -22,6 +22,8 @@ from components import endpoints
 from components.errors import UnavailableError
 
 LOOPBACK: Final = "127.0.0.1"
+CACHE_BYTES: Final = 64 * 2**20
+"""For the answers of projects with `response_cache`; it is taken from the system as it fills."""
 REPAIR: Final = Path(__file__).with_name("triton_numpy.py")
 """What lets the wheel's Python backend work with NumPy 2, put beside it in the copy."""
 
@@ -46,6 +48,9 @@ def command(
         repository.mkdir(parents=True, exist_ok=True)
     found = shutil.which("tritonserver")
     server, options, environment = (found, [], dict(os.environ)) if found else _from_wheel(home)
+    caches = Path(server).resolve().parents[1] / "caches"
+    if (caches / "local").is_dir():  # else Triton would not start
+        options += [f"--cache-config=local,size={CACHE_BYTES}", f"--cache-directory={caches}"]
     return [
         server,
         f"--model-repository={repository}",
@@ -59,6 +64,7 @@ def command(
         "--allow-gpu-metrics=false",  # models run on the CPU, and looking for a GPU fills the log with errors
         "--exit-timeout-secs=5",
         "--disable-auto-complete-config",  # bundles say all; completing would start every Python model twice
+        "--rate-limit=execution_count",  # without it, a project's `rate_limiter` would do nothing, and nothing be said
         *options,
     ], environment
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.adapters.triton_part import ABOUT
+from components.adapters.triton_settings import Sample, put, put_warmup, put_whole
 from components.answers import LABEL, NUMBERS
 from components.errors import GateError
 from components.model_inputs import width
 from components.python_part import SUFFIX, files_in
+from components.serve_settings import UNSET, Triton
 
 MAX_ROWS: Final = 16_384
 """Rows in one request, and in what the server gathers from several: enough for all golden requests at once."""
@@ -139,7 +141,14 @@ def _fits(giver: str, given: Sequence[Tensor], taker: str, taken: Sequence[Tenso
             )
 
 
-def part_config(name: str, graph: Graph, outputs: Sequence[str], target: str) -> str:
+def part_config(
+    name: str,
+    graph: Graph,
+    outputs: Sequence[str],
+    target: str,
+    settings: Triton = UNSET,
+    samples: Sequence[Sample] = (),
+) -> str:
     """`config.pbtxt` of the model that runs one graph.
 
     Args:
@@ -147,6 +156,8 @@ def part_config(name: str, graph: Graph, outputs: Sequence[str], target: str) ->
         graph: what its `model.onnx` takes and yields.
         outputs: those of its outputs that anybody reads.
         target: `auto` or `full`.
+        settings: the project's, as far as they are for this part (`components.serve_settings.of_part`).
+        samples: the rows that it is warmed up with: input -> `[1, width]`.
     """
     from tritonclient.grpc import model_config_pb2 as proto
 
@@ -156,9 +167,10 @@ def part_config(name: str, graph: Graph, outputs: Sequence[str], target: str) ->
         max_batch_size=MAX_ROWS,
         input=[_input(tensor) for tensor in graph.inputs],
         output=[_output(tensor) for tensor in graph.outputs if tensor.name in outputs],
-        instance_group=[proto.ModelInstanceGroup(kind=proto.ModelInstanceGroup.KIND_CPU, count=1)],
-        dynamic_batching=proto.ModelDynamicBatching(),
     )
+    put(config, settings)
+    if settings.model_warmup:
+        put_warmup(config, settings.model_warmup, samples)
     if target == "full":
         config.default_model_filename = "model.onnx"
         config.parameters["intra_op_thread_count"].string_value = "1"
@@ -168,13 +180,14 @@ def part_config(name: str, graph: Graph, outputs: Sequence[str], target: str) ->
     return _text(config)
 
 
-def ensemble_config(name: str, parts: Mapping[str, str], graphs: Mapping[str, Graph]) -> str:
+def ensemble_config(name: str, parts: Mapping[str, str], graphs: Mapping[str, Graph], settings: Triton = UNSET) -> str:
     """`config.pbtxt` of the ensemble that feeds raw inputs through the parts.
 
     Args:
         name: the ensemble's.
         parts: `pre`, `model`, `post`, in this order, or `fused` alone -> the name of the model that runs it.
         graphs: the same -> what it takes and yields.
+        settings: the project's.
     """
     from tritonclient.grpc import model_config_pb2 as proto
 
@@ -185,25 +198,27 @@ def ensemble_config(name: str, parts: Mapping[str, str], graphs: Mapping[str, Gr
         before = "" if part == last else f"{part}."
         given = {output: f"{before}{output}" for output in read_outputs(part, graphs)}
         steps.append(proto.ModelEnsembling.Step(model_name=model, model_version=-1, input_map=taken, output_map=given))
-    return _text(
-        proto.ModelConfig(
-            name=name,
-            platform="ensemble",
-            max_batch_size=MAX_ROWS,
-            input=[_input(tensor) for tensor in graphs[first].inputs],
-            output=[_output(tensor) for tensor in graphs[last].outputs if tensor.name in ANSWER],
-            ensemble_scheduling=proto.ModelEnsembling(step=steps),
-        )
+    config = proto.ModelConfig(
+        name=name,
+        platform="ensemble",
+        max_batch_size=MAX_ROWS,
+        input=[_input(tensor) for tensor in graphs[first].inputs],
+        output=[_output(tensor) for tensor in graphs[last].outputs if tensor.name in ANSWER],
+        ensemble_scheduling=proto.ModelEnsembling(step=steps),
     )
+    put_whole(config, settings)
+    return _text(config)
 
 
-def renamed(config: str, name: str) -> str:
-    """The same `config.pbtxt` for a model of another name."""
+def renamed(config: str, name: str, *, cached: bool = True) -> str:
+    """The same `config.pbtxt` for a model of another name; not `cached`: without the server's memory of answers."""
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2 as proto
 
     message = text_format.Parse(config, proto.ModelConfig())
     message.name = name
+    if not cached:
+        message.ClearField("response_cache")
     return _text(message)
 
 

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+def _provider(args: dict[str, str]) -> str | tuple[str, dict[str, str]]:
+    """Where ONNX Runtime runs the graph: an instance for a GPU does not fall back to the CPU."""
+    import onnxruntime
+
+    if args["model_instance_kind"] != "GPU":
+        return "CPUExecutionProvider"
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise RuntimeError("instance_group of kind gpu: this ONNX Runtime has no CUDA; install onnxruntime-gpu")
+    return "CUDAExecutionProvider", {"device_id": args["model_instance_device_id"]}
+
+
 class TritonPythonModel:
     """What Triton's Python backend asks a model file for."""
 
@@ -21,7 +32,8 @@ class TritonPythonModel:
         """Load the graph.
 
         Args:
-            args: `model_config` (JSON), `model_repository` (the model's folder), `model_version`.
+            args: `model_config` (JSON), `model_repository` (the model's folder), `model_version`, and the device that
+                this instance is for: `model_instance_kind`, `model_instance_device_id`.
         """
         import onnxruntime
         import triton_python_backend_utils as triton
@@ -32,7 +44,7 @@ class TritonPythonModel:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         path = Path(args["model_repository"], args["model_version"], "model.onnx")
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(path, options, providers=[_provider(args)])
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
         self._triton = triton
@@ -45,12 +57,16 @@ class TritonPythonModel:
         feeds: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
         for index, request in enumerate(requests):
             try:
-                feeds[index] = {name: self._read(request, name) for name in self._inputs}
+                feeds[index] = self._feed(request)
             except UnicodeDecodeError as error:
                 responses[index] = self._failure(f"text is not UTF-8: {error}")
         for index, answer in self._answers(feeds).items():
             responses[index] = answer
         return responses
+
+    def _feed(self, request: Any) -> dict[str, np.ndarray[Any, Any]]:
+        """What a request brings."""
+        return {name: self._read(request, name) for name in self._inputs}
 
     def _read(self, request: Any, name: str) -> np.ndarray[Any, Any]:
         import numpy as np
@@ -67,7 +83,8 @@ class TritonPythonModel:
         if not feeds:
             return {}
         rows = [len(feed[self._inputs[0]]) for feed in feeds.values()]
-        batch = {name: np.concatenate([feed[name] for feed in feeds.values()]) for name in self._inputs}
+        names = next(iter(feeds.values()))
+        batch = {name: np.concatenate([feed[name] for feed in feeds.values()]) for name in names}
         try:
             outputs = self._session.run(self._outputs, batch)
         except Exception as error:  # noqa: BLE001  # ONNX Runtime's errors have no common class; the client gets its words

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from components.adapters.triton_abilities import lacking
 from components.adapters.triton_config import BACKENDS, Graph, Tensor, part_config
 from components.bundle import CONFIG
 from components.errors import GateError, NotFoundError, TrilhaError, UnavailableError
@@ -16,11 +18,14 @@ from components.place import Place
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from components.serve_settings import Triton
     from components.workspace import Workspace
 
 LOAD_SECONDS: Final = 120.0
 """A model that is not up after this is given up: Triton waits for ever for a Python backend that dies as it starts."""
 CALL_SECONDS: Final = 30.0
+BUSY: Final = ("Request timeout expired", "maximum queue size")
+"""Words of a refusal by a project's own queue policy: the server is well."""
 MAX_MESSAGE: Final = 2**31 - 1
 
 _PROBES: Final = {"auto": {"1/model.py": "import numpy, onnxruntime\n"}, "full": {"1/model.onnx": ""}}
@@ -57,6 +62,9 @@ class TritonServer:
     @cached_property
     def _client(self) -> Any:
         """A channel to where the server is now; it is dropped when it fails, for a restart may move the server."""
+        return self._opened()
+
+    def _opened(self) -> Any:
         from tritonclient.grpc import InferenceServerClient
 
         self._reached = address = self._locate()
@@ -91,6 +99,8 @@ class TritonServer:
             return NotFoundError(f"{what}: {first}", next_step="trilha reconcile PROJECT loads what a release serves")
         if "is not healthy" in words:
             return UnavailableError(f"{what}: {first}", next_step="trilha reconcile PROJECT starts it again")
+        if any(text in words for text in BUSY):
+            return UnavailableError(f"{what}: {first}", next_step="ask again; serve.triton has the queue's policy")
         if status in {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"}:
             self.__dict__.pop("_client", None)
             return UnavailableError(
@@ -114,10 +124,20 @@ class TritonServer:
             self.unload(name)
         return True
 
-    def publish(self, models: Mapping[str, Mapping[str, Path | str]]) -> None:
+    def lacks(self, settings: Triton, target: str) -> dict[str, str]:
+        return lacking(self, settings, target)
+
+    def hits(self, model: str) -> int:
+        """Answers that the server gave from its memory."""
+        with self._translated(f"statistics of {model}"):
+            found = self._client.get_inference_statistics(model, client_timeout=CALL_SECONDS).model_stats
+        return sum(one.inference_stats.cache_hit.count for one in found)
+
+    def publish(self, models: Mapping[str, Mapping[str, Path | str | bytes]]) -> None:
         for model, files in models.items():
             for inside, content in files.items():
-                data = content.encode() if isinstance(content, str) else content.read_bytes()
+                data = content.encode() if isinstance(content, str) else content
+                data = data if isinstance(data, bytes) else data.read_bytes()
                 # One with the same bytes stays, for Triton goes by the time of change.
                 if self._repository.read(f"{model}/{inside}") != data:
                     self._repository.write(f"{model}/{inside}", data)
@@ -142,7 +162,33 @@ class TritonServer:
         return tuple(step.model_name for step in config.ensemble_scheduling.step)
 
     def infer(
-        self, model: str, inputs: Mapping[str, npt.NDArray[Any]], *, timeout: float = CALL_SECONDS
+        self,
+        model: str,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        *,
+        timeout: float = CALL_SECONDS,
+        settings: Triton | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        if settings and settings.sequence_batching:
+            return self._one_by_one(model, inputs, timeout, settings)
+        return self._infer(model, inputs, timeout, decoupled=bool(settings and settings.decoupled))
+
+    def _one_by_one(
+        self, model: str, inputs: Mapping[str, npt.NDArray[Any]], timeout: float, settings: Triton
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Each row as a sequence of its own: such requests have one row."""
+        import numpy as np
+
+        rows = len(next(iter(inputs.values())))
+        answers = []
+        for row in range(rows):
+            one = {name: array[row : row + 1] for name, array in inputs.items()}
+            whole = {"sequence_id": secrets.randbits(62) + 1, "sequence_start": True, "sequence_end": True}
+            answers.append(self._infer(model, one, timeout, decoupled=settings.decoupled, **whole))
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _infer(
+        self, model: str, inputs: Mapping[str, npt.NDArray[Any]], timeout: float, *, decoupled: bool, **said: Any
     ) -> dict[str, npt.NDArray[Any]]:
         from tritonclient.grpc import InferInput
         from tritonclient.utils import np_to_triton_dtype
@@ -153,8 +199,39 @@ class TritonServer:
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         with self._translated(model):
-            answer = self._client.infer(model, tensors, client_timeout=timeout)
+            if decoupled:
+                answer = self._last(model, tensors, timeout, said)
+            else:
+                answer = self._client.infer(model, tensors, client_timeout=timeout, **said)
         return {output.name: _decoded(answer.as_numpy(output.name)) for output in answer.get_response().outputs}
+
+    def _last(self, model: str, tensors: list[Any], timeout: float, said: Mapping[str, Any]) -> Any:
+        """The last of a request's answers, which come over a stream."""
+        import queue
+
+        from tritonclient.utils import InferenceServerException
+
+        came: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        client, last = self._opened(), None
+        client.start_stream(lambda result, error: came.put((result, error)), stream_timeout=timeout)
+        try:
+            client.async_stream_infer(model, tensors, enable_empty_final_response=True, **said)
+            while True:
+                result, error = came.get(timeout=timeout)
+                if error is not None:
+                    raise error
+                response = result.get_response()
+                last = result if response.outputs else last
+                if response.parameters["triton_final_response"].bool_param:
+                    break
+        except queue.Empty:
+            raise InferenceServerException("no answer", status="StatusCode.DEADLINE_EXCEEDED") from None
+        finally:
+            client.stop_stream(cancel_requests=True)
+            client.close()
+        if last is None:
+            raise InferenceServerException(f"{model} ended without an answer", status="StatusCode.INTERNAL")
+        return last
 
 
 def _decoded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

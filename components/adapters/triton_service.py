@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.adapters.triton_binary import command
 from components.errors import ConfigError
+from components.place import Place
 from components.workspace import open_workspace
 
+MARK = ".trilha"
+"""A file in a repository, which Triton passes over."""
 PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
 
 
@@ -25,9 +29,24 @@ def main(profile: str, host: str) -> None:
     repository = workspace.profile.services.triton.repository
     if repository is None:
         raise SystemExit(f"error: profile {profile!r} names no services.triton.repository")
-    address = triton_address(repository, os.environ)
+    address = ready_repository(repository)
     arguments, environment = command(workspace.home, address, PORTS["grpc"], PORTS["http"], PORTS["metrics"], host)
     os.execve(arguments[0], [*arguments, "--load-model=*"], environment)  # noqa: S606  # no shell is wanted
+
+
+def ready_repository(url: str) -> Path | str:
+    """A model repository as `triton_binary.command` takes it; Triton finds it, though it may be empty.
+
+    Raises:
+        ConfigError: as `triton_address`.
+    """
+    address = triton_address(url, os.environ)
+    if "://" not in url:
+        return Path(address)
+    place = Place(url)
+    if place.read(MARK) is None:
+        place.write(MARK, b"")  # a folder without a file is not there, and Triton would not start
+    return address
 
 
 def triton_address(url: str, environment: Mapping[str, str]) -> str:

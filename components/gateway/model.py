@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 GONE: Final = ("unknown model", "is not found", "is not healthy", "is not ready", "has no available versions")
 """Triton's words for a model that is not there, or whose process died."""
 
+BUSY: Final = ("Request timeout expired", "maximum queue size")
+"""Words of a refusal by the project's own queue policy."""
+
+DECOUPLED: Final = "decoupled transaction policy"
+"""Words of Triton's HTTP door for a model that may have several answers."""
+
 THEIRS: Final = ("Unable to parse", "failed to parse the request", "attempt to access JSON", "text is not UTF-8")
 """Words of a refusal for which Triton, or the bundle's own model, says 500, though the request is to blame."""
 
@@ -136,14 +142,15 @@ class Model:
 
     async def _reply(self, door: Door, header: int | None, body: bytes, columns: Columns | None) -> Reply:
         """What was answered before, or what Triton answers."""
-        if self._cache is not None and (found := await self._cache.get(door, header, body)) is not None:
+        cache = None if door.release.bundle.triton.sequence_batching else self._cache
+        if cache is not None and (found := await cache.get(door, header, body)) is not None:
             return found
         if self._batches is not None and columns is not None:
             reply = await self._gathered(self._batches, door, Question(header, body, columns))
         else:
             reply = await self._post(door, header, body)
-        if self._cache is not None and reply.status == 200:
-            self._cache.put(door, header, body, reply)
+        if cache is not None and reply.status == 200:
+            cache.put(door, header, body, reply)
         return reply
 
     async def _gathered(self, batches: Batches, door: Door, question: Question) -> Reply:
@@ -188,6 +195,10 @@ def _refusal(door: Door, status: int, words: str) -> Problem:
     said = words.replace(door.model, door.project).split("\n", 1)[0]
     found = _INPUT.search(said)
     kinds = ", ".join(spec.shown for spec in door.signature.inputs)
+    if any(text in words for text in BUSY):
+        return Problem(503, said, retry_after=RETRY_SECONDS)
+    if DECOUPLED in words:
+        return Problem(501, f"{door.project} may have several answers for a request", accepted="Triton's gRPC stream")
     theirs = status < 500 or any(text in words for text in THEIRS)
     field = found.group(1) if found else ""
     return Problem(400 if theirs else 502, said or "refused", field=field, accepted=kinds)

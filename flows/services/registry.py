@@ -101,9 +101,11 @@ def _tensorboard(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
 
 def _triton(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     from components.adapters.triton_binary import command
+    from components.adapters.triton_service import ready_repository
 
     home = workspace.home
-    arguments, environment = command(home, home / "triton" / "models", ports["grpc"], ports["http"], ports["metrics"])
+    repository = ready_repository(workspace.profile.services.triton.repository or str(home / "triton" / "models"))
+    arguments, environment = command(home, repository, ports["grpc"], ports["http"], ports["metrics"])
     return Launch(arguments, clean(environment))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,18 @@ class Hidden(Nearest):
 @pytest.fixture
 def module(tmp_path: Path) -> Any:
     """The project's module, as a notebook imports it."""
-    path = tmp_path / "nearest.py"
-    path.write_text(SOURCE)
-    spec = importlib.util.spec_from_file_location("nearest", path)
+    return imported(tmp_path / "nearest.py", SOURCE)
+
+
+def imported(path: Path, source: str) -> Any:
+    """A module as a notebook imports it."""
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
-    import sys
-
-    sys.modules["nearest"] = found  # `inspect` looks a class' file up by its module
+    sys.modules[path.stem] = found  # `inspect` looks a class' file up by its module
     return found
 
 

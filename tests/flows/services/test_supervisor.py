@@ -22,10 +22,17 @@ import pytest
 from components import endpoints
 from components.endpoints import TOKEN, Endpoint
 from components.errors import UnavailableError
+from components.export import export
+from components.ledger import running_as
+from components.place import Place
+from components.project import Serve
+from components.qualify import qualify
+from components.serve_settings import Triton
 from components.workspace import Workspace, open_workspace
 from flows.services import SERVICES, down, ensure, processes, status, supervisor
 from flows.services.logs import log_path
 from flows.services.registry import Launch, clean
+from tests.triton import Fitted, candidate_in
 
 pytestmark = pytest.mark.slow
 
@@ -278,3 +285,23 @@ def test_command_line(home: Workspace) -> None:
     assert trilha("logs", "triton", "-n", "3").splitlines() == logs["lines"]
     assert trilha("down") == "stopped triton\n"
     assert json.loads(trilha("down", "--json")) == {"stopped": []}
+
+
+def test_models_in_a_bucket(home: Workspace, bucket: str, fitted: Fitted) -> None:
+    """With a repository in an object store and no server elsewhere, ours reads its models from there, settings and all."""
+    elsewhere = with_services(home, f"{{triton: {{repository: '{bucket}/models'}}}}")
+    ensure(elsewhere, ["triton"])
+    wanted = Serve(golden=16, triton=Triton(instance_group=[{"count": 2}], model_warmup={"rows": 1}))
+    with running_as("d" * 64):
+        bundle = export("flights", "test", *candidate_in(elsewhere, fitted), wanted)
+    assert qualify("test", bundle, wanted).difference <= 1e-6
+    assert not (elsewhere.home / "triton" / "models").exists()
+    assert f"{bundle.model}-model" in Place(f"{bucket}/models").folders()
+
+
+def test_models_in_a_folder_of_one_s_own(home: Workspace, tmp_path: Path) -> None:
+    """A folder that the profile names is made, and the server reads it."""
+    elsewhere = with_services(home, f"{{triton: {{repository: '{tmp_path / 'models'}'}}}}")
+    ensure(elsewhere, ["triton"])
+    assert (tmp_path / "models").is_dir()
+    assert not (elsewhere.home / "triton" / "models").exists()
