@@ -95,7 +95,7 @@ class Catalogue:
         self._routers = Routers(_say)
         self._head = ""
         self._stamps: tuple[int, ...] = ()
-        self._away = False
+        self._away = True  # nobody has looked yet
         self._one_at_a_time = asyncio.Lock()
         self._healing: asyncio.Task[None] | None = None
 
