@@ -22,6 +22,7 @@ import lightgbm
 import numpy as np
 import onnxruntime
 import pandas as pd
+from onnx import TensorProto, helper
 from report import Row, Sample, interleave, measure, median, ratio, report
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -160,30 +161,51 @@ def answer_rows(server: TritonServer, paths: dict[str, Path]) -> Iterator[Row]:
             )
 
 
+def empty_graph(path: Path) -> Path:
+    """A graph with the inputs and the answer of the fused one that computes nothing: what a hop costs by itself."""
+    texts = [helper.make_tensor_value_info(name, TensorProto.STRING, [None, 1]) for name in TEXTS]
+    numbers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]) for name in NUMBERS]
+    answer = [
+        helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1]),
+        helper.make_tensor_value_info("label", TensorProto.INT64, [None, 1]),
+    ]
+    nodes = [
+        helper.make_node("Identity", [NUMBERS[0]], ["probability"]),
+        helper.make_node("Cast", [NUMBERS[0]], ["label"], to=TensorProto.INT64),
+    ]
+    graph = helper.make_graph(nodes, "empty", [*texts, *numbers], answer)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 def fused_row(server: TritonServer, paths: dict[str, Path], folder: Path) -> Row:
-    """One graph in place of three, against one hop: the model alone, on features that are made already."""
+    """One graph in place of three, against one hop of the same tensors to a graph that computes nothing."""
     one = folder / "fused.onnx"
     one.write_bytes(fuse(list(paths.values())))
-    server.publish(by_model({FUSED: one}, "fused-000000000000"))
-    server.load("fused-000000000000")
+    for name, path in {"fused": one, "empty": empty_graph(folder / "empty.onnx")}.items():
+        server.publish(by_model({FUSED: path}, f"{name}-000000000000"))
+        server.load(f"{name}-000000000000")
     inputs = frame_to_tensors(made_up(1), list(FEATURES))
     features = onnxruntime.InferenceSession(paths["pre"]).run(None, inputs)[0]
-    hop = part_names(MODEL)["model"]
+    alone = part_names(MODEL)["model"]
     runs = {
         "fused": asked(lambda rows: server.infer("fused-000000000000", rows), inputs, REQUESTS[1], []),
         "three": asked(lambda rows: server.infer(MODEL, rows), inputs, REQUESTS[1], []),
-        "hop": asked(lambda rows: server.infer(hop, rows), {"features": features}, REQUESTS[1], []),
+        "hop": asked(lambda rows: server.infer("empty-000000000000", rows), inputs, REQUESTS[1], []),
+        "alone": asked(lambda rows: server.infer(alone, rows), {"features": features}, REQUESTS[1], []),
     }
     samples = interleave(runs, 5)
     share = ratio(samples["fused"], samples["hop"])
+    three, one_input = (median(samples[name]) * 1e3 for name in ("three", "alone"))
     return Row(
         question="pre + model + post in one graph, one row",
         ours=f"{median(samples['fused']) * 1e3:.2f} ms",
-        limit=f"one hop, the model alone {median(samples['hop']) * 1e3:.2f} ms",
+        limit=f"one hop of the same tensors that computes nothing {median(samples['hop']) * 1e3:.2f} ms",
         ratio=share,
         goal="1.2 times one hop",
         met=share <= 1.2,
-        note=f"as an ensemble of three {median(samples['three']) * 1e3:.2f} ms; 16 inputs in place of 1",
+        note=f"as an ensemble of three {three:.2f} ms; the model alone, one input for 16, {one_input:.2f} ms",
     )
 
 

@@ -18,7 +18,15 @@ from components import config
 from components.ledger import running_as
 from components.workspace import Workspace, open_workspace
 
-pytest_plugins = ["tests.triton", "tests.services", "tests.s3", "tests.kubeflow", "tests.containers", "tests.yard"]
+pytest_plugins = [
+    "tests.chromium",
+    "tests.triton",
+    "tests.services",
+    "tests.s3",
+    "tests.kubeflow",
+    "tests.containers",
+    "tests.yard",
+]
 
 # Keras and TensorFlow log with absl, whose handler keeps the standard error it was imported under and closes it when
 # Prefect sets up logging under another: that closed pytest's capture, and every later test of the process failed.

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from components.adapters.triton_config import MAX_ROWS
 from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
 from components.gateway.requests import Answer
-from components.gateway.wire import LENGTH, Spec
+from components.gateway.wire import LENGTH, Spec, rows_of
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 RECEIPT = "Trilha-Receipt"
 RELEASE = "Trilha-Release"
+DEFAULT = "Trilha-Default"
+"""In place of the two above: the model was late, and this is the project's default answer."""
 
 _SERVER = msgspec.json.encode({"name": "trilha", "version": "2", "extensions": ["binary_tensor_data"]})
 
@@ -36,12 +39,32 @@ async def infer(model: Model, request: Request, project: str, version: str, body
     header = _header(request, len(body))
     try:
         said = await model.ask(lambda _: Question(header, body), project, version)
-    except LateError:
-        raise Problem(504, "the model did not answer in time") from None
+    except LateError as late:
+        return _default(late, header, body)
     headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}
     if said.header is not None:
         headers[LENGTH] = str(said.header)
     return Answer(said.body, kind=said.kind, headers=headers)
+
+
+def _default(late: LateError, header: int | None, body: bytes) -> Answer:
+    """The project's default answer to each row, as JSON, which clients of the protocol read wherever they read tensors.
+
+    Raises:
+        Problem: 504 where the request does not say how many rows it has; nobody has looked at it yet.
+    """
+    try:
+        rows = rows_of(header, body)
+    except (msgspec.MsgspecError, IndexError):
+        rows = 0
+    if not 0 < rows <= MAX_ROWS:
+        raise Problem(504, "the model did not answer in time")
+    outputs = [
+        {"name": spec.name, "datatype": spec.datatype, "shape": [rows, spec.width], "data": column}
+        for spec, column in zip(late.door.signature.speech.outputs, late.columns(rows), strict=True)
+    ]
+    told = {"model_name": late.door.project, "model_version": "", "outputs": outputs}
+    return Answer(msgspec.json.encode(told), headers={DEFAULT: "true"})
 
 
 def _header(request: Request, size: int) -> int | None:

@@ -212,6 +212,15 @@ def _whole(values: Sequence[int]) -> bytes:
     return array("q", values).tobytes()
 
 
+def rows_of(header: int | None, body: bytes) -> int:
+    """How many rows a request says that it has.
+
+    Raises:
+        msgspec.MsgspecError, IndexError: it is none.
+    """
+    return _asked.decode(body if header is None else body[:header]).inputs[0].shape[0]
+
+
 def read_request(header: int | None, body: bytes) -> dict[str, list[Any]]:
     """The inputs of a request that Triton took, as plain values, whatever way they were sent; for the log."""
     return _read(_asked.decode(body if header is None else body[:header]).inputs, header, body)

@@ -183,6 +183,25 @@ def triggers(workspace: Workspace) -> Iterator[Check]:
     yield tried("triggers", ask, needed=False, remedy=remedy)
 
 
+def gateway(workspace: Workspace) -> Iterator[Check]:
+    """Whether the door is there, and whether every release behind it answers; runs do not need it."""
+    url = workspace.profile.services.gateway.url
+    if url is None:
+        return
+
+    def ask() -> str:
+        _well("gateway", url, get(f"{url.rstrip('/')}/health/live", workspace.name))
+        if get(f"{url.rstrip('/')}/health/ready", workspace.name).status_code != 200:
+            raise UnavailableError(
+                f"the gateway at {shown(url)} is up, and not every release answers there",
+                next_step="trilha releases PROJECT, trilha reconcile PROJECT, or its log",
+            )
+        return f"gateway at {shown(url)}, where every release answers"
+
+    remedy = f"look at its log, or correct services.gateway.url in {_file(workspace)}"
+    yield tried("gateway", ask, needed=False, remedy=remedy)
+
+
 def kubeflow(workspace: Workspace) -> Iterator[Check]:
     """The cluster, or without one the image on this machine."""
     settings = workspace.profile.kubeflow

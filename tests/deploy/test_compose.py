@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from components import config
+from components.adapters.triton_service import PORTS
 from components.profile import LakeFSStore
 from tests.databases import ROOT
 from tests.deploy.servers import COMPOSE
@@ -67,7 +68,7 @@ def test_databases_are_apart() -> None:
     """Postgres and Redis answer in a network that leads nowhere else; workers are not in it."""
     assert COMPOSE["networks"]["databases"] == {"internal": True}
     assert SERVICES["postgres"]["networks"] == SERVICES["redis"]["networks"] == ["databases"]
-    assert all("databases" not in SERVICES[name]["networks"] for name in ("worker", "triggers", "triton"))
+    assert all("databases" not in SERVICES[name]["networks"] for name in ("worker", "triggers", "gateway", "triton"))
 
 
 def test_mounts() -> None:
@@ -129,7 +130,7 @@ def test_profile() -> None:
     """The profile names the services of the file, on the ports that they listen on, and secrets that workers get."""
     profile = config.load_profile("compose")
     settings = profile.services
-    urls = {name: getattr(settings, name).url for name in ("prefect", "mlflow", "tensorboard", "triggers")}
+    urls = {name: getattr(settings, name).url for name in ("prefect", "mlflow", "tensorboard", "triggers", "gateway")}
     for name, url in urls.items():
         assert url == f"http://{name}:{_port(name)}"
     assert settings.triton.url == f"triton:{_port('triton')}"
@@ -143,6 +144,17 @@ def test_profile() -> None:
     assert str(settings.triton.repository).startswith("/data/")
     assert settings.workers.pool in SERVICES["worker"]["command"]
     assert settings.triggers.token_env in {secret["target"] for secret in SERVICES["triggers"]["secrets"]}
+
+
+def test_the_gateway() -> None:
+    """It asks who they are, finds Triton's own door, and reads the keys that a worker writes."""
+    settings = config.load_profile("compose").services
+    assert settings.gateway.authentication
+    assert settings.triton.http == f"triton:{PORTS['http']}"
+    assert not any(port.endswith(f":{PORTS['http']}") for port in SERVICES["triton"]["ports"])
+    given = {name: SERVICES[name] for name in ("gateway", "worker")}
+    assert all("data:/data" in one["volumes"] for one in given.values())
+    assert "PREFECT_API_AUTH_STRING" not in {secret["target"] for secret in given["gateway"]["secrets"]}
 
 
 def _port(name: str) -> str:

@@ -100,7 +100,8 @@ def test_confined(overlay: str) -> None:
         assert pod["enableServiceLinks"] is False, name
         assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}, name
         assert all(
-            volume.keys() & {"emptyDir", "configMap", "persistentVolumeClaim"} for volume in pod.get("volumes", [])
+            volume.keys() & {"emptyDir", "configMap", "persistentVolumeClaim", "secret"}
+            for volume in pod.get("volumes", [])
         )
         for container in containers(template):
             assert container["securityContext"] == {
@@ -294,7 +295,10 @@ def test_profile(overlay: str) -> None:
     profile = config.load_profile(overlay)
     settings, kubeflow = profile.services, profile.kubeflow
     assert isinstance(profile.store, LakeFSStore)
-    urls = [getattr(settings, name).url for name in ("prefect", "mlflow", "tensorboard", "triton", "triggers")]
+    urls = [
+        getattr(settings, name).url for name in ("prefect", "mlflow", "tensorboard", "triton", "triggers", "gateway")
+    ]
+    urls.append(settings.triton.http)
     for url in [*urls, profile.store.url]:
         host, port = re.fullmatch(r"(?:http://)?([\w.-]+):(\d+)", url).groups()
         service = named(overlay, "Service", host.removesuffix(".trilha.svc.cluster.local"))
@@ -320,6 +324,24 @@ def test_profile(overlay: str) -> None:
         kubeflow.token_env,
     } <= given
     assert set(kubeflow.secrets) <= {"trilha-lakefs", *(["trilha-object-store"] if overlay == "onprem" else [])}
+
+
+@overlays
+def test_gateway(overlay: str) -> None:
+    """Who asks a model comes through the door that asks who they are; Triton's own are for our pods and for metrics."""
+    settings = config.load_profile(overlay).services.gateway
+    template = named(overlay, "Deployment", "gateway")["spec"]["template"]
+    (volume,) = (one for one in template["spec"]["volumes"] if "secret" in one)
+    (mount,) = (one for one in _only("gateway", overlay)["volumeMounts"] if one["name"] == volume["name"])
+    assert settings.authentication
+    assert settings.keys == f"{mount['mountPath']}/keys.json"
+    assert volume["secret"] == {"secretName": "trilha-gateway-keys", "optional": True}
+    policies = {one["metadata"]["name"]: one["spec"] for one in kind(overlay, "NetworkPolicy")}
+    (into,) = policies["gateway"]["ingress"]
+    assert into["ports"] == [{"port": 8080}]
+    servers = [peer for rule in policies["servers"]["ingress"] for peer in rule["from"]]
+    outside = [one["namespaceSelector"]["matchLabels"] for one in servers if "namespaceSelector" in one]
+    assert outside == [{"kubernetes.io/metadata.name": "monitoring"}]
 
 
 def test_ports_of_triton() -> None:

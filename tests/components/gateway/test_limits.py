@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from tritonclient.http import InferenceServerClient
 
 from components.project import Serve
 from components.records import Release
@@ -18,6 +20,7 @@ from components.serve_settings import Triton
 from components.serving import serve, take_down
 from components.workspace import Workspace
 from tests.components.gateway.conftest import PROJECT, ROW, Running, Start
+from tests.components.gateway.test_v2 import binary, plain
 from tests.triton import Fitted, release_of, slow
 
 pytestmark = pytest.mark.xdist_group("gateway")
@@ -75,6 +78,39 @@ def test_a_default_answer(start: Start, repository: Path) -> None:
     told = start().predict(ROW, ROW).json()
     assert told["answers"] == [{"probability": 0.25, "label": 0}] * 2
     assert (told["default"], told["release"], told["receipt"]) == (True, None, None)
+
+
+@pytest.mark.parametrize("sent", ["binary", "JSON"])
+def test_a_default_answer_by_v2(start: Start, repository: Path, sent: str) -> None:
+    """The protocol's own clients read it as any answer; a header says what it is, and there is no receipt."""
+    set_online(repository, seconds=0.000001, default={"probability": 0.25, "label": 0})
+    client = start().client
+    headers, body = binary([ROW] * 3) if sent == "binary" else ({}, json.dumps(plain([ROW] * 3)).encode())
+    answer = client.post(f"/v2/models/{PROJECT}/infer", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    result = InferenceServerClient.parse_response_body(answer.content)
+    assert result.as_numpy("probability").tolist() == [[0.25]] * 3
+    assert result.as_numpy("label").tolist() == [[0]] * 3
+    assert answer.headers["Trilha-Default"] == "true"
+    assert answer.headers.keys().isdisjoint({"trilha-receipt", "trilha-release"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{",
+        "{}",
+        '{"inputs": []}',
+        '{"inputs": [{"name": "x", "datatype": "FP32", "shape": []}]}',
+        '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1000000000, 1]}]}',
+    ],
+)
+def test_no_default_answer_to_nothing(start: Start, repository: Path, body: str) -> None:
+    """A request that does not say how many rows it has, or says too many, gets none, and the next one is answered."""
+    set_online(repository, seconds=0.000001, default={"probability": 0.25, "label": 0})
+    client = start().client
+    assert client.post(f"/v2/models/{PROJECT}/infer", content=body).status_code == 504
+    assert client.post(f"/v1/projects/{PROJECT}/predict", json={"rows": [ROW]}).status_code == 200
 
 
 def test_more_at_a_time_than_triton_gets(start: Start) -> None:

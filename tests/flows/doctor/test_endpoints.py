@@ -51,7 +51,7 @@ def found(look: str) -> Check:
 def everywhere(address: str) -> dict[str, Any]:
     """Every endpoint at one address."""
     url = f"http://{address}"
-    services: dict[str, Any] = {one: {"url": url} for one in ("prefect", "mlflow", "tensorboard")}
+    services: dict[str, Any] = {one: {"url": url} for one in ("prefect", "mlflow", "tensorboard", "gateway")}
     services["triton"] = {"url": address, "repository": "s3://bucket/models"}
     services["triggers"] = {"url": url, "token_env": "TRILHA_TRIGGERS_TOKEN"}
     return {
@@ -113,11 +113,12 @@ def test_nobody_anywhere(repository: Path, secrets: list[str], there: str, monke
         "triton",
         "models",
         "triggers",
+        "gateway",
         "kubeflow",
     ]
     for look in looked_at:
         check = checks[look]
-        assert check["verdict"] == ("note" if look in {"prefect", "triggers", "kubeflow"} else "bad"), check
+        assert check["verdict"] == ("note" if look in {"prefect", "triggers", "gateway", "kubeflow"} else "bad"), check
         assert address in check["found"] or "s3://bucket" in check["found"], check
         assert check["remedy"], check
         assert "\n" not in check["found"]
@@ -226,7 +227,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         (root / "config" / "projects").mkdir(parents=True)
         (root / "config" / "profiles").mkdir()
         workspace = name(root, services={"triggers": {"token_env": "TRILHA_TRIGGERS_TOKEN"}})
-        ensure(workspace, ["mlflow", "tensorboard", "triggers"])
+        ensure(workspace, ["mlflow", "tensorboard", "triggers", "gateway"])
     try:
         forget()
         yield workspace
@@ -255,6 +256,18 @@ def test_a_service_is_well(
     name(repository, services={service: {"url": f"{other}/nowhere", **token}})
     assert found(service).verdict != "good"
     assert other in found(service).found
+
+
+@pytest.mark.slow
+def test_the_gateway(repository: Path, there: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is up and has no release to answer with is told apart from one that is well, and from another server."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = there.endpoint("gateway")
+    name(repository, services={"gateway": {"url": url}})
+    assert (found("gateway").verdict, found("gateway").remedy.split(",")[0]) == ("note", "trilha releases PROJECT")
+    assert f"the gateway at {url} is up, and not every release answers there" in found("gateway").found
+    name(repository, services={"gateway": {"url": there.endpoint("tensorboard")}})
+    assert "is no gateway" in found("gateway").found
 
 
 @pytest.mark.parametrize(
