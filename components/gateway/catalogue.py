@@ -22,6 +22,7 @@ from components.gateway.signature import Signature
 from components.project import Online
 from components.releases import BRANCH, releases
 from components.serving import stand_by
+from components.versions import kept
 
 if TYPE_CHECKING:
     from components.adapters.triton_http import TritonHttp
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 LOOK: Final = 1.0
 """Seconds between two looks at the manifests and at Triton."""
 KEPT: Final = 8
-"""Releases of a project that can be asked by number, where Triton holds them."""
+"""Releases of a project that can be asked by number, where Triton holds them, and those of its version policy."""
 LABELS: Final = ("champion", "previous")
 
 
@@ -192,6 +193,7 @@ class Catalogue:
         known = list(islice(releases(self._workspace.store, project), KEPT))
         if not known:
             return Entry(online), False
+        known += [one for one in kept(self._workspace.store, known[0]) if one.number < known[-1].number]
         try:
             stand_by(self._workspace, known[0].bundle, project)
             loaded = self._workspace.server.loaded()
