@@ -1,11 +1,8 @@
 """What does the gateway cost? One row a request at 1, 8 and 64 clients.
 
-Side by side: Triton's own HTTP door, the gateway before it with authentication, receipts and metrics on, and FastAPI
-with ONNX Runtime on the same three graphs as a peer. The load comes from `wrk` (Debian has it), which is not Python and
-keeps connections open. CPU is that of the door's own processes, not of Triton's.
-
-MLServer is a peer as well where `TRILHA_MLSERVER` names a Python that has it (1.7 wants `uvloop<0.22`); it runs the
-same three graphs in a runtime of a few lines, without worker processes, which is its fastest for a model this small.
+Side by side: Triton's own HTTP door, and the gateway before it with authentication, receipts and metrics on. The load
+comes from `wrk` (Debian has it), which is not Python and keeps connections open. CPU is that of the door's own
+processes, not of Triton's. `serving.py` compares with others.
 """
 
 from __future__ import annotations
@@ -76,58 +73,6 @@ end
 """
 """How wrk asks, and what it prints last."""
 
-PEER = """
-import numpy, onnxruntime
-from fastapi import FastAPI
-from pydantic import create_model
-from {module} import TEXTS, NUMBERS, PATHS
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1
-sessions = [onnxruntime.InferenceSession(path, options) for path in PATHS]
-columns = {{name: (str | None, ...) for name in TEXTS}} | {{name: (float | None, ...) for name in NUMBERS}}
-Row = create_model("Row", **columns)
-Rows = create_model("Rows", rows=(list[Row], ...))
-app = FastAPI()
-@app.post("/predict")
-def predict(body: Rows):
-    values = {{name: numpy.array([[getattr(row, name) or ""] for row in body.rows], dtype=object) for name in TEXTS}}
-    for name in NUMBERS:
-        values[name] = numpy.array([[getattr(row, name)] for row in body.rows], dtype=numpy.float32)
-    for session in sessions:
-        names = [node.name for node in session.get_outputs()]
-        values = dict(zip(names, session.run(names, values), strict=True))
-    pairs = zip(values["probability"].ravel().tolist(), values["label"].ravel().tolist())
-    return {{"answers": [{{"probability": one, "label": two}} for one, two in pairs]}}
-"""
-"""What most people would write; two workers."""
-
-
-RUNTIME = """
-import numpy, onnxruntime
-from mlserver import MLModel
-from mlserver.codecs import NumpyCodec, StringCodec
-from mlserver.types import InferenceResponse
-from inputs import PATHS
-class Ours(MLModel):
-    async def load(self):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.sessions = [onnxruntime.InferenceSession(path, options) for path in PATHS]
-        return True
-    async def predict(self, payload):
-        values = {}
-        for one in payload.inputs:
-            if one.datatype == "BYTES":
-                values[one.name] = numpy.array(StringCodec.decode_input(one), dtype=object).reshape(-1, 1)
-            else:
-                values[one.name] = NumpyCodec.decode_input(one).astype(numpy.float32).reshape(-1, 1)
-        for session in self.sessions:
-            names = [node.name for node in session.get_outputs()]
-            values = dict(zip(names, session.run(names, values), strict=True))
-        outputs = [NumpyCodec.encode_output(name, values[name]) for name in ("probability", "label")]
-        return InferenceResponse(model_name=self.name, outputs=outputs)
-"""
-
 
 @dataclass(frozen=True)
 class Door:
@@ -178,7 +123,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def release_in(workspace: Workspace, graphs: dict[str, Path]) -> Release:
+def release_in(workspace: Workspace, graphs: dict[str, Path], serve: Serve) -> Release:
     """A release of the three graphs, in an empty data store."""
     folder = workspace.home / "made"
     folder.mkdir()
@@ -205,7 +150,7 @@ def release_in(workspace: Workspace, graphs: dict[str, Path]) -> Release:
     )  # fmt: skip
     candidate = Candidate(trial=trial, metric="auc", value=0.9, trials=(), run_id="1")
     with running_as("0" * 64):
-        bundle = export(PROJECT, workspace.name, candidate, prepared, Serve(golden=16))
+        bundle = export(PROJECT, workspace.name, candidate, prepared, serve)
     first = next(workspace.store.log("main"))
     made = Release(
         project=PROJECT, number=1, digest=bundle.digest, prepared=prepared, candidate=candidate, bundle=bundle,
@@ -276,6 +221,12 @@ def binary(rows: int) -> tuple[bytes, dict[str, str]]:
     return body, {"Inference-Header-Content-Length": str(length)}
 
 
+def plain(rows: int) -> tuple[bytes, dict[str, str]]:
+    """Rows as objects."""
+    frame = made_up(rows).astype({name: float for name, kind in FEATURES.items() if kind != "string"})
+    return json.dumps({"rows": frame.to_dict("records")}).encode(), {"Content-Type": "application/json"}
+
+
 def gateway_on(folder: Path, stack: ExitStack, profile: str) -> tuple[str, int]:
     """A gateway's URL and PID."""
     port = free_port()
@@ -284,35 +235,6 @@ def gateway_on(folder: Path, stack: ExitStack, profile: str) -> tuple[str, int]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     log = folder / f"{profile}.log"
     return url, stack.enter_context(process(command, f"{url}/health/ready", log, env=environment))
-
-
-def mlserver_on(folder: Path, stack: ExitStack, python: str) -> Door:
-    """MLServer with the same graphs, asked in the V2 protocol's JSON."""
-    home = folder / "mlserver"
-    home.mkdir()
-    ports = [free_port() for _ in range(3)]
-    settings = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True)) | {"parallel_workers": 0}
-    (home / "settings.json").write_text(json.dumps({"host": "127.0.0.1", "debug": False} | settings))
-    (home / "model-settings.json").write_text(json.dumps({"name": PROJECT, "implementation": "runtime.Ours"}))
-    shutil.copy(folder / "inputs.py", home)
-    (home / "runtime.py").write_text(RUNTIME)
-    url = f"http://127.0.0.1:{ports[0]}/v2"
-    command = [python, "-m", "mlserver.cli.main", "start", "."]
-    environment = os.environ | {"PYTHONPATH": str(home)}
-    pid = stack.enter_context(
-        process(command, f"{url}/models/{PROJECT}/ready", home / "log", cwd=home, env=environment)
-    )
-    inputs = [
-        {
-            "name": name,
-            "shape": [1, 1],
-            "datatype": "BYTES" if kind == "string" else "FP32",
-            "data": made_up(1)[name].tolist(),
-        }
-        for name, kind in FEATURES.items()
-    ]
-    body = json.dumps({"inputs": inputs}).encode()
-    return door(folder, "mlserver", f"{url}/models/{PROJECT}/infer", body, {"Content-Type": "application/json"}, pid)
 
 
 def doors(folder: Path, stack: ExitStack) -> dict[str, Door]:
@@ -326,28 +248,14 @@ def doors(folder: Path, stack: ExitStack) -> dict[str, Door]:
         folder,
         {"triton": {"url": server.address, "http": http, "repository": str(folder / "models")}, "gateway": gateway},
     )
-    release = release_in(workspace, graphs)
+    release = release_in(workspace, graphs, Serve(golden=16))
     _, key = keys.add(workspace, "bench", ["predict:*", "read:*"])
     who = {"Authorization": f"Bearer {key}"}
     ours, gateway_pid = gateway_on(folder, stack, "bench")
     remembering, remembering_pid = gateway_on(folder, stack, "cached")
     gathering, gathering_pid = gateway_on(folder, stack, "gathered")
-    (folder / "inputs.py").write_text(
-        f"TEXTS = {[name for name, kind in FEATURES.items() if kind == 'string']}\n"
-        f"NUMBERS = {[name for name, kind in FEATURES.items() if kind != 'string']}\n"
-        f"PATHS = {[str(path) for path in graphs.values()]}\n"
-    )
-    (folder / "peer.py").write_text(PEER.format(module="inputs"))
-    other = free_port()
-    command = [
-        sys.executable, "-m", "uvicorn", "peer:app", "--port", str(other), "--workers", "2", "--log-level", "warning"
-    ]  # fmt: skip
-    peer = f"http://127.0.0.1:{other}"
-    peer_pid = stack.enter_context(process(command, f"{peer}/docs", folder / "peer.log", cwd=folder))
-    rows = made_up(1).astype({name: float for name, kind in FEATURES.items() if kind != "string"})
-    body = json.dumps({"rows": rows.to_dict("records")}).encode()
+    body, typed = plain(1)
     tensors, header = binary(1)
-    typed = {"Content-Type": "application/json"}
     v2 = f"/v2/models/{release.bundle.model}/infer"
     found = {
         "triton": door(folder, "triton", f"http://{http}{v2}", tensors, header, None),
@@ -359,10 +267,7 @@ def doors(folder: Path, stack: ExitStack) -> dict[str, Door]:
         "gathered": door(
             folder, "gathered", f"{gathering}/v1/projects/{PROJECT}/predict", body, typed | who, gathering_pid
         ),
-        "fastapi": door(folder, "fastapi", f"{peer}/predict", body, typed, peer_pid),
     }
-    if python := os.environ.get("TRILHA_MLSERVER"):
-        found["mlserver"] = mlserver_on(folder, stack, python)
     check(found)
     return found
 
@@ -374,7 +279,8 @@ def check(found: dict[str, Door]) -> None:
         at = found[name]
         headers = dict(line.split(": ", 1) for line in at.headers.read_text().splitlines())
         answer = httpx.post(at.url, content=at.body.read_bytes(), headers=headers, trust_env=False).json()
-        said.append(answer["answers"][0]["probability"] if "answers" in answer else answer["outputs"][0]["data"][0])
+        answers = answer.get("answers") or answer.get("predictions")
+        said.append(answers[0]["probability"] if answers else answer["outputs"][0]["data"][0])
     assert np.allclose(said, said[0], atol=1e-6), said
 
 
@@ -389,8 +295,8 @@ def rows_of(found: dict[str, Door]) -> Iterator[Row]:
             cpu = median(samples[name], "cpu")
             yield Row(
                 question=f"{who}, {name} through the gateway",
-                ours=_told(kept[name]),
-                limit=f"Triton's own door {_told(kept['triton'])}",
+                ours=told(kept[name]),
+                limit=f"Triton's own door {told(kept['triton'])}",
                 ratio=ratio(samples[name], samples["triton"]),
                 goal="0.5 ms more at p50; 430 us of CPU" if clients == 1 else "430 us of CPU",
                 met=cpu <= 430e-6 and (clients > 1 or added <= 0.5e-3),
@@ -398,8 +304,8 @@ def rows_of(found: dict[str, Door]) -> Iterator[Row]:
             )
         yield Row(
             question=f"{who}, typed, remembered by the gateway",
-            ours=_told(kept["cached"]),
-            limit=f"not remembered {_told(kept['typed'])}",
+            ours=told(kept["cached"]),
+            limit=f"not remembered {told(kept['typed'])}",
             ratio=ratio(samples["cached"], samples["typed"]),
             goal="p50 0.5 ms" if clients == 1 else "never slower",
             met=median(samples["cached"]) <= (0.5e-3 if clients == 1 else median(samples["typed"])),
@@ -407,38 +313,24 @@ def rows_of(found: dict[str, Door]) -> Iterator[Row]:
         )
         yield Row(
             question=f"{who}, typed, gathered by the gateway",
-            ours=_told(kept["gathered"]),
-            limit=f"each by itself {_told(kept['typed'])}",
-            ratio=_rate(kept["gathered"]) / _rate(kept["typed"]),
+            ours=told(kept["gathered"]),
+            limit=f"each by itself {told(kept['typed'])}",
+            ratio=rate(kept["gathered"]) / rate(kept["typed"]),
             goal="never slower",
-            met=_rate(kept["gathered"]) >= 0.95 * _rate(kept["typed"]),
+            met=rate(kept["gathered"]) >= 0.95 * rate(kept["typed"]),
             note=f"{median(samples['gathered'], 'cpu') * 1e6:.0f} us of the gateway's CPU a request",
         )
-        yield from _peers(who, kept, samples)
 
 
-def _peers(who: str, kept: dict[str, list[dict[str, float]]], samples: dict[str, list[Sample]]) -> Iterator[Row]:
-    for peer, words in (("fastapi", "FastAPI + ONNX Runtime, 2 workers"), ("mlserver", "MLServer")):
-        if peer in kept:
-            share = _rate(kept["v2"]) / _rate(kept[peer])
-            yield Row(
-                question=f"{who}, V2 through the gateway, requests/s",
-                ours=_told(kept["v2"]),
-                limit=f"{words}: {_told(kept[peer])}",
-                ratio=share,
-                goal="2 times MLServer" if peer == "mlserver" else "none: it has no keys, receipts or second process",
-                met=peer != "mlserver" or share >= 2,
-                note=f"the peer's CPU: {median(samples[peer], 'cpu') * 1e6:.0f} us a request, its model included",
-            )
-
-
-def _rate(kept: list[dict[str, float]]) -> float:
+def rate(kept: list[dict[str, float]]) -> float:
+    """Requests a second, the median of the rounds that count."""
     return float(np.median([one["requests"] / one["us"] * 1e6 for one in kept[1:]]))
 
 
-def _told(kept: list[dict[str, float]]) -> str:
+def told(kept: list[dict[str, float]]) -> str:
+    """The same in words, with latencies."""
     p50, p99 = (np.median([one[share] for one in kept[1:]]) / 1e3 for share in ("p50", "p99"))
-    return f"{_rate(kept):,.0f}/s, p50 {p50:.2f} ms, p99 {p99:.1f} ms"
+    return f"{rate(kept):,.0f}/s, p50 {p50:.2f} ms, p99 {p99:.1f} ms"
 
 
 if __name__ == "__main__":
