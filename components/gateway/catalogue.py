@@ -25,6 +25,7 @@ from components.releases import BRANCH, release_number, releases, served
 from components.rollouts import Rollout, under_way
 from components.selection_settings import Selection
 from components.serving import stand_by
+from components.versions import kept
 
 if TYPE_CHECKING:
     from components.adapters.triton_http import TritonHttp
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 LOOK: Final = 1.0
 """Seconds between two looks at the manifests and at Triton."""
 KEPT: Final = 8
-"""Releases of a project that can be asked by number, where Triton holds them."""
+"""Releases of a project that can be asked by number, where Triton holds them, and those of its version policy."""
 LABELS: Final = ("champion", "previous")
 
 
@@ -213,6 +214,7 @@ class Catalogue:
         serving = next(served(store, project), None)
         if serving is None:
             return Entry(online), False
+        known += [one for one in kept(self._workspace.store, known[0]) if one.number < known[-1].number]
         try:
             stand_by(self._workspace, serving.bundle, project)
             rollout, refused = self._rollout(project)
