@@ -1,7 +1,8 @@
 """What does a roll-out cost those who ask meanwhile? Eight clients, one row a request, through the gateway.
 
-Windows with a whole roll-out in them, in turns with windows without: a bundle that Triton has never seen is brought up,
-gets half of the requests, is compared, and is promoted. The load comes from `wrk`; a request that fails ends it.
+Windows with a whole roll-out in them, in turns with windows without: the candidate gets half of the requests, is
+compared, and is promoted. In one kind Triton has never seen its bundle, and starts its processes under the same load;
+in the other it holds it already. The load comes from `wrk`; a request that fails ends the benchmark.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from triton import FEATURES, graphs_in, made_up, triton
 
 from components.gateway import keys
 from components.project import Serve
-from components.records import Release
+from components.records import Release, digest
 from components.releases import write
 from components.rollout_settings import RolloutRules
 from components.rollouts import change, ended, under_way
@@ -52,9 +53,12 @@ def roll_out(workspace: Workspace, at: Door, candidate: Release) -> dict[str, fl
     page = at.url.removesuffix("/predict")
     load = begin(at)
     time.sleep(1)
-    made = write(
-        workspace.store, PROJECT, candidate.key, lambda number: candidate.model_copy(update={"number": number}), RULES
-    )
+    key = digest([candidate.digest, time.time()])
+
+    def manifest(number: int) -> Release:
+        return candidate.model_copy(update={"number": number, "key": key})
+
+    made = write(workspace.store, PROJECT, key, manifest, RULES, anew=True)
     while not httpx.get(page, headers=headers, trust_env=False).json()["releases"].count(made.number):
         time.sleep(0.05)
     time.sleep(2)
@@ -68,7 +72,7 @@ def roll_out(workspace: Workspace, at: Door, candidate: Release) -> dict[str, fl
 
 
 def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
-    """The one row."""
+    """What both kinds cost."""
     server = stack.enter_context(triton(folder))
     http = f"127.0.0.1:{(folder / 'ports').read_text().split()[1]}"
     gateway = {"authentication": True, "limits": {"rate": 1_000_000, "burst": 1_000_000}}
@@ -78,10 +82,9 @@ def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
     for number in range(ROUNDS + 1):
         (folder / f"graphs{number}").mkdir()
         several.append(graphs_in(folder / f"graphs{number}", trees=200 - number))
-    release_in(workspace, several[0], Serve(golden=16))
-    candidates = [
-        manifest_in(workspace, graphs, f"round{number}", Serve(golden=16)) for number, graphs in enumerate(several[1:])
-    ]
+    serve = Serve(golden=16)
+    before = release_in(workspace, several[0], serve)
+    candidates = [manifest_in(workspace, graphs, f"round{number}", serve) for number, graphs in enumerate(several[1:])]
     _, key = keys.add(workspace, "bench", ["predict:*", "read:*"])
     url, pid = gateway_on(folder, stack, "bench")
     rows = made_up(1).astype({name: float for name, kind in FEATURES.items() if kind != "string"})
@@ -89,23 +92,28 @@ def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
     who = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     at = door(folder, "typed", f"{url}/v1/projects/{PROJECT}/predict", body, who, pid)
     end(begin(at))
-    without, within = [], []
+    without, new, held = [], [], []
     for candidate in candidates:
         without.append(end(begin(at)))
-        within.append(roll_out(workspace, at, candidate))
+        new.append(roll_out(workspace, at, candidate))
+        held.append(roll_out(workspace, at, before))  # the one before stays loaded
+        before = candidate
+    return [row("a bundle that is brought up", new, without), row("a bundle that is loaded", held, without)]
+
+
+def row(what: str, within: list[dict[str, float]], without: list[dict[str, float]]) -> Row:
+    """One kind beside no roll-out."""
     ratios = sorted(one["p99"] / other["p99"] for one, other in zip(within, without, strict=True))
-    return [
-        Row(
-            question=f"a roll-out under load, 8 clients, {SECONDS} s with load, canary, comparison and promotion",
-            ours=told(within),
-            limit=f"no roll-out {told(without)}",
-            ratio=ratios[len(ratios) // 2],
-            goal="0 failed; p99 1.5 times",
-            met=ratios[len(ratios) // 2] <= 1.5,
-            note=f"{sum(int(one['requests']) for one in within):,} requests in it, none failed; p99 in each of "
-            f"{ROUNDS} rounds {', '.join(f'{one:.2f}' for one in ratios)} times",
-        )
-    ]
+    return Row(
+        question=f"a roll-out under load, 8 clients, {what}: canary, comparison, promotion in {SECONDS} s",
+        ours=told(within),
+        limit=f"no roll-out {told(without)}",
+        ratio=ratios[len(ratios) // 2],
+        goal="0 failed; p99 1.5 times",
+        met=ratios[len(ratios) // 2] <= 1.5,
+        note=f"{sum(int(one['requests']) for one in within):,} requests in it, none failed; p99 in each of {ROUNDS} "
+        f"rounds {', '.join(f'{one:.2f}' for one in ratios)} times",
+    )
 
 
 def told(windows: list[dict[str, float]]) -> str:

@@ -371,6 +371,8 @@ class ProjectFile(Settings):
     def _has_one_way(self) -> ProjectFile:
         if self.rollout is not None and self.selection is not None:
             raise ValueError("one of `rollout` and `selection`: both say who answers")
+        if (self.rollout or self.selection) and self.serve.triton.sequence_batching:
+            raise ValueError("no `rollout` and no `selection` with sequences: one stays with the release it began with")
         return self
 
     @model_validator(mode="after")

@@ -53,11 +53,11 @@ def uphold(workspace: Workspace, release: Release) -> None:
 
     mend(workspace, release)
     ensure(workspace, release)
-    others = kept(workspace.store, release)
-    beside = {*_beside(workspace, release.project)}
-    asked = [one for one in releases(workspace.store, release.project) if one.number in beside]
-    serve(workspace, release.bundle, release.project, [one.bundle.model for one in (*asked, *others)])
-    for other in others:
+    others = {one.number: one for one in kept(workspace.store, release)}
+    beside = set(_beside(workspace, release.project)) - others.keys() - {release.number}
+    others |= {one.number: one for one in releases(workspace.store, release.project) if one.number in beside}
+    serve(workspace, release.bundle, release.project, [other.bundle.model for other in others.values()])
+    for other in others.values():
         mend(workspace, other)
         stand_by(workspace, other.bundle, other.project)
 

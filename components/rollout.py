@@ -40,6 +40,12 @@ def start(workspace: Workspace, project: str, of: Release, rules: RolloutRules, 
             accepted="another one",
             next_step=f"trilha releases {project}",
         )
+    if of.bundle.triton.sequence_batching or current.bundle.triton.sequence_batching:
+        raise ConfigError(
+            f"{project} has sequences, which stay with the release that they began with",
+            accepted="a roll-out of releases without",
+            next_step=f"trilha rollback {project} --to N moves all at once",
+        )
     mend(workspace, of)
     stand_by(workspace, of.bundle, project)
     golden = pq.read_table(whole(workspace, of.bundle.golden))

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from components.errors import GateError
-from components.releases import releases
+from components.releases import releases, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def kept(store: DataStore, release: Release) -> list[Release]:
 
 def _one_a_bundle(store: DataStore, project: str) -> Iterator[Release]:
     seen: set[str] = set()
-    for release in releases(store, project):
+    for release in served(store, project):
         if release.bundle.model not in seen:
             seen.add(release.bundle.model)
             yield release
