@@ -214,7 +214,6 @@ class Catalogue:
         serving = next(served(store, project), None)
         if serving is None:
             return Entry(online), False
-        known += [one for one in kept(self._workspace.store, known[0]) if one.number < known[-1].number]
         try:
             stand_by(self._workspace, serving.bundle, project)
             rollout, refused = self._rollout(project)
@@ -229,7 +228,8 @@ class Catalogue:
             return replace(before, online=online, trouble=str(error)), False
         if trouble and trouble != before.trouble:
             _say(f"{project}: {trouble}")
-        known = {release.number: release for release in (*islice(releases(store, project), KEPT), serving, *arms)}
+        newest = islice(releases(store, project), KEPT)
+        known = {release.number: release for release in (*newest, *kept(store, serving), serving, *arms)}
         doors = {number: self._door(one) for number, one in known.items() if one.bundle.model in loaded}
         champion = doors[serving.number]
         if before.champion is not champion:
