@@ -143,6 +143,11 @@ def _check_columns(path: Path, file: ProjectFile, columns: list[str]) -> None:
     named: dict[tuple[int | str, ...], str] = {("row",): file.row, ("target",): file.target, ("split", by[0]): by[1]}
     named |= {("exclude", index): name for index, name in enumerate(file.exclude)}
     named |= {("evaluate", "slices", index): name for index, name in enumerate(file.evaluate.slices)}
+    if file.online.features is not None:
+        for name in file.online.features.key:
+            named["online", "features", "entity", name] = name
+        for index, name in enumerate(file.online.features.columns):
+            named["online", "features", "columns", index] = name
     known = {name.casefold() for name in columns}  # the engine says `id` where a query says `ID`
     for location, name in named.items():
         if known and name.casefold() not in known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,3 +231,33 @@ class ModelServer(Protocol):
             GateError: the server refuses the request; its own words are in the details.
             UnavailableError: the server, or the process that runs the model, does not answer.
         """
+
+
+class FeatureStore(Protocol):
+    """Tables of what is known by entity: bytes by key, for requests that cannot wait.
+
+    A table is called by a digest of what is in it. It appears as a whole and never changes.
+
+    Every method raises `UnavailableError` when the store cannot be reached.
+    """
+
+    def has(self, project: str, table: str) -> bool:
+        """Whether a table is there."""
+
+    def write(self, project: str, table: str, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write a table of keys and values; nobody sees it before it is whole, and writing it again is no error."""
+
+    def read(self, project: str, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key, None where there is none; raises `NotFoundError` where there is no such table."""
+
+    async def find(self, project: str, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The same for a service that does other things meanwhile."""
+
+    async def close(self) -> None:
+        """Let go of what `find` has opened."""
+
+    def tables(self, project: str) -> set[str]:
+        """The tables of a project."""
+
+    def drop(self, project: str, table: str) -> None:
+        """Remove a table; no error if it is gone already."""

@@ -13,7 +13,7 @@ from components.adapters.triton_config import MAX_ROWS
 from components.answers import LABEL, NUMBERS
 from components.errors import ConfigError, NotFoundError, UnavailableError
 from components.model_inputs import column_tensor, is_array, width
-from components.records import Prepared, Record, Release
+from components.records import OnlineTable, Prepared, Record, Release
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,18 +61,22 @@ AnyAnswer = Answer | ClassAnswer | ValueAnswer
 def predict(workspace: Workspace, release: Release, rows: Sequence[Row]) -> list[AnyAnswer]:
     """Ask the bundle of `release`; one that the server does not answer with is loaded first.
 
+    A row may leave out what the release knows of the entity that it names.
+
     Raises:
         ConfigError: a row lacks a column, has one that the model does not know, or a value of another type.
-        UnavailableError: the server is down.
+        UnavailableError: the server is down, or what is known of entities cannot be looked up.
     """
+    whole = _completed(workspace, release, rows)
     return [
         answer
-        for answers in _ask(workspace, release, tensors_of(rows, release))
-        for answer in _read(answers, release.prepared)
+        for answers in _ask(workspace, release, tensors_of(whole, release))
+        for answer in answers_of(answers, release.prepared)
     ]
 
 
-def _read(answers: Mapping[str, Tensor], prepared: Prepared) -> Iterator[AnyAnswer]:
+def answers_of(answers: Mapping[str, Tensor], prepared: Prepared) -> Iterator[AnyAnswer]:
+    """The tensors of an answer, row by row."""
     numbers = answers[NUMBERS[prepared.task]]
     if prepared.task == "regression":
         yield from (ValueAnswer(value=value) for value in numbers.ravel().tolist())
@@ -106,13 +110,48 @@ def tensors_of(rows: Sequence[Row], release: Release) -> dict[str, Tensor]:
         ConfigError: as `predict`.
     """
     prepared = release.prepared
-    known = {prepared.row, prepared.target, *prepared.features}
+    entity = release.online.entity if release.online else ()
+    known = {prepared.row, prepared.target, *prepared.features, *entity}
     for number, row in enumerate(rows, start=1):
         _check_columns(number, row, known, prepared.features)
     return {
         name: column_tensor([_value(number, name, kind, row[name]) for number, row in enumerate(rows, start=1)], kind)
         for name, kind in prepared.features.items()
     }
+
+
+def _completed(workspace: Workspace, release: Release, rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows with what is known of their entities, where they leave it out."""
+    from components.online import ensure, key_of, known
+
+    table = release.online
+    lacking = [number for number, row in enumerate(rows) if table and not row.keys() >= set(table.columns)]
+    if table is None or not lacking:
+        return rows
+    ensure(workspace, release)
+    keys = [key_of(_entity(number + 1, rows[number], table)) for number in lacking]
+    found, whole = workspace.features.read(release.project, table.digest, keys), list(rows)
+    for number, key, value in zip(lacking, keys, found, strict=True):
+        if value is None:
+            raise ConfigError(
+                f"row {number + 1}: nothing is known of {', '.join(table.entity)} {key.decode()}",
+                accepted="an entity that was learned from",
+                next_step=f"give {', '.join(name for name in table.columns if name not in rows[number])} in the row",
+            )
+        whole[number] = dict(zip(table.columns, known(value), strict=True)) | dict(rows[number])
+    return whole
+
+
+def _entity(number: int, row: Row, table: OnlineTable) -> list[object]:
+    """The values that name a row's entity."""
+    values = [_value(number, name, kind, row.get(name)) for name, kind in table.entity.items()]
+    if None in values:
+        name, first = (list(table.entity)[values.index(None)], next(one for one in table.columns if one not in row))
+        raise ConfigError(
+            f"row {number}: column {first!r} is missing, and so is {name!r}, by which it is known",
+            accepted=f'"{name}": {accepted(table.entity[name])}'.removesuffix(", or null"),
+        )
+    return values
 
 
 def _check_columns(number: int, row: Row, known: set[str], features: Mapping[str, str]) -> None:

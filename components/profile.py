@@ -132,6 +132,13 @@ class GatewayService(Service):
     """An OpenTelemetry collector's URL for traces (OTLP over HTTP): `http://host:4318/v1/traces`."""
 
 
+class FeaturesStore(Settings):
+    """Where features known by entity lie ready for requests: in SQLite files of this machine, or in a Redis."""
+
+    redis_env: EnvName | None = None
+    """The variable that holds the URL of a Redis that workers and gateways share, with its password."""
+
+
 class Services(Settings):
     """The services that `trilha up` starts on loopback, or that run elsewhere."""
 
@@ -182,4 +189,5 @@ class Profile(Settings):
     sql: str = "duckdb://"
     """Ibis' URL of the engine that runs `features.sql`."""
     services: Services = Services()
+    features: FeaturesStore = FeaturesStore()
     kubeflow: Kubeflow = Kubeflow()

@@ -19,8 +19,10 @@ from pydantic import (
 
 from components.adapters.store_rules import MAIN, check_new_ref
 from components.answers import NUMBERS, ROUNDING, Task, answer_names
+from components.edge_settings import Edge
 from components.errors import ConfigError
 from components.metrics import METRICS
+from components.online_settings import OnlineFeatures
 from components.records import INCIDENTAL, Scalar
 from components.rollout_settings import RolloutRules
 from components.schedule import Schedule
@@ -283,6 +285,8 @@ class Online(Settings):
     """Share of requests that is written down, with its answers, on the branch `predictions` of the data store."""
     redact: tuple[str, ...] = ()
     """Columns of the inputs that are left out there."""
+    features: OnlineFeatures | None = None
+    """What requests may leave out, because it is known by the entity that they name; part of a release."""
 
 
 class Toleration(Settings):
@@ -348,6 +352,7 @@ class ProjectFile(Settings):
     """How a new release takes over; none: at once."""
     selection: Selection | None = None
     """Several releases that answer side by side; none: the one that serves."""
+    edge: Edge = Edge()
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
     placement: dict[Name, Name] = {}

@@ -26,12 +26,15 @@ def reconcile(workspace: Workspace, project: str) -> Release:
         GateError: the server refuses the bundle.
         UnavailableError: the registry or the server is down.
     """
+    from components.online import tidy
+
     while True:
         release = newest(workspace.store, project)
         uphold(workspace, release)
         workspace.tracker.point(name=project, alias=ALIAS, version=release.version.version)
         workspace.store.tag(_tag(release), release.commit.id)  # last: where it is, all the rest was
         if newest(workspace.store, project).number == release.number:
+            tidy(workspace, project)
             return release  # else another one was written meanwhile, and what it moved may have been moved back here
 
 
@@ -44,10 +47,12 @@ def uphold(workspace: Workspace, release: Release) -> None:
         GateError, NotFoundError, UnavailableError: as `reconcile`.
     """
     from components.mend import mend
+    from components.online import ensure
     from components.serving import serve, stand_by
     from components.versions import kept
 
     mend(workspace, release)
+    ensure(workspace, release)
     others = {one.number: one for one in kept(workspace.store, release)}
     beside = set(_beside(workspace, release.project)) - others.keys() - {release.number}
     others |= {one.number: one for one in releases(workspace.store, release.project) if one.number in beside}

@@ -281,6 +281,24 @@ class Qualification(Record):
     server: Place
 
 
+class OnlineTable(Record):
+    """Features that are known by entity: what completes a request that names one."""
+
+    entity: dict[str, str]
+    """The columns that name an entity -> `string` or `bigint`."""
+    columns: tuple[str, ...]
+    """Inputs of the model that a request may leave out."""
+    rows: int
+    """Entities."""
+    file: Artifact
+    """Parquet: the columns of both kinds, one row an entity."""
+
+    @property
+    def digest(self) -> str:
+        """What the table is called in the store of features."""
+        return self.file.sha256
+
+
 class Release(Record):
     """What the manifest makes visible together. `number` counts a project's releases from 1."""
 
@@ -296,6 +314,8 @@ class Release(Record):
     version: ModelVersion
     bundle: Bundle
     qualification: Qualification
+    online: OnlineTable | None = None
+    """Features that are known by entity, where the project says so."""
     key: Place
     """The ledger key of the step that made it: one key, one release. The ledger's entry names the run."""
     revision: Place

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from components.errors import NotFoundError
 from components.ledger import effect_key
 from components.mend import mend
+from components.online import ensure
 from components.reconcile import reconcile, settled
 from components.records import (
     Bundle,
@@ -14,6 +15,7 @@ from components.records import (
     Commit,
     Decision,
     ModelVersion,
+    OnlineTable,
     Prepared,
     Qualification,
     Release,
@@ -40,6 +42,7 @@ def release(
     bundle: Bundle,
     qualification: Qualification,
     rollout: RolloutRules | None = None,
+    online: OnlineTable | None = None,
 ) -> Release:
     """Make data commit, validation, notebook, metrics, model version and bundle visible together.
 
@@ -57,6 +60,7 @@ def release(
         "version": version,
         "bundle": bundle,
         "qualification": qualification,
+        **({"online": online} if online else {}),
     }
     key = effect_key()
 
@@ -92,6 +96,7 @@ def roll_back(workspace: Workspace, project: str, to: Release) -> Release:
     current = newest(workspace.store, project)
     if to.digest != current.digest:
         mend(workspace, to)
+        ensure(workspace, to)
         stand_by(workspace, to.bundle, project)
         key = digest({"rollback": project, "from": current.number, "to": to.number})
 

@@ -14,6 +14,7 @@ STEPS = {
     "evaluate": "components.evaluate:evaluate",
     "export": "components.export:export",
     "ingest": "components.ingest:ingest",
+    "materialize": "components.online:materialize",
     "observe": "components.ingest:observe",
     "prepare": "components.prepare:prepare",
     "propose": "components.search:propose",

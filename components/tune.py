@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 POINT_SECONDS: Final = 2.0
 """One number of clients is measured so long."""
 QUESTIONS: Final = 64
-"""Golden rows that are asked in turn."""
+"""Requests that are asked in turn: each begins at another golden row."""
 
 
 class Tuning(Record):
@@ -56,6 +56,7 @@ def tune(
     budget_ms: float | None = None,
     seconds: float = 180.0,
     say: Callable[[Tried], object] = lambda _: None,
+    rows: int = 1,
     point_seconds: float = POINT_SECONDS,
 ) -> Tuning:
     """Search, draw, and write `serve.tuned.yaml`.
@@ -66,6 +67,7 @@ def tune(
         budget_ms: of the p99 under load; default: the project's `serve.p99_ms`.
         seconds: for the search, about.
         say: is told of everything that was tried.
+        rows: of a request.
         point_seconds: for each number of clients.
 
     Raises:
@@ -76,7 +78,7 @@ def tune(
     """
     from components.adapters.triton_load import generator
     from components.mend import mend
-    from components.tune_page import draw
+    from components.tune_page import About, draw
 
     file = config.load_project(project).file
     release = newest(workspace.store, project)
@@ -84,7 +86,7 @@ def tune(
     own = config.own_settings(project)
     serve = file.serve
     budget = budget_ms or serve.p99_ms
-    bench = _bench(workspace, release, serve.model_copy(update={"triton": own}), point_seconds)
+    bench = _bench(workspace, release, serve.model_copy(update={"triton": own}), rows, point_seconds)
     _check_askable(own)
     with workspace.lock(f"tune-{project}"), bench as in_force:
         outcome = search(in_force, knobs_of(serve.triton), fixed(own), budget, seconds, say)
@@ -94,11 +96,11 @@ def tune(
     at = datetime.now(UTC).isoformat(timespec="seconds")
     key = digest({"tune": project, "release": release.digest, "at": at})
     with workspace.artifacts.folder(key) as folder:
-        draw(folder, project, release.number, made, outcome)
+        draw(folder, About(project=project, release=release.number, rows=rows, generator=made), outcome)
         files = workspace.artifacts.publish(key, folder)
     path = None
     if chosen.knobs != outcome.before.knobs:
-        path = write(config.project_folder(project), _file(release, outcome, made, at))
+        path = write(config.project_folder(project), _file(release, outcome, rows, made, at))
     return Tuning(
         project=project,
         release=release.number,
@@ -138,7 +140,7 @@ def _check_held(outcome: Outcome) -> None:
     )
 
 
-def _file(release: Release, outcome: Outcome, made: str, at: str) -> TunedFile:
+def _file(release: Release, outcome: Outcome, rows: int, made: str, at: str) -> TunedFile:
     chosen = outcome.finals[0]
     best = chosen.best(outcome.budget_ms)
     assert best is not None
@@ -146,6 +148,7 @@ def _file(release: Release, outcome: Outcome, made: str, at: str) -> TunedFile:
         settings=chosen.knobs,
         found=Found(
             release=release.number,
+            rows=rows,
             p99_ms=outcome.budget_ms,
             measured_p99_ms=round(best.p99_ms, 3),
             requests_per_second=round(best.rate, 1),
@@ -160,9 +163,10 @@ def _file(release: Release, outcome: Outcome, made: str, at: str) -> TunedFile:
 
 @contextmanager
 def _bench(
-    workspace: Workspace, release: Release, serve: Serve, point_seconds: float
+    workspace: Workspace, release: Release, serve: Serve, rows: int, point_seconds: float
 ) -> Iterator[Callable[[Knobs], Any]]:
     """Where candidates are put into force: one at a time, on the profile's server, beside what serves."""
+    import numpy as np
     import pyarrow.parquet as pq
 
     from components.adapters.triton_http import http_address
@@ -173,8 +177,8 @@ def _bench(
 
     golden: pa.Table = pq.read_table(workspace.artifacts.local(release.bundle.golden))
     inputs = to_tensors(golden, features_of(golden, release.bundle.task))
-    rows = range(min(QUESTIONS, golden.num_rows))
-    questions = [question({name: array[row : row + 1] for name, array in inputs.items()}) for row in rows]
+    places = (np.arange(first, first + rows) % golden.num_rows for first in range(min(QUESTIONS, golden.num_rows)))
+    questions = [question({name: array[chosen] for name, array in inputs.items()}) for chosen in places]
     server, address = workspace.server, http_address(workspace)
     plain = serve.model_copy(update={"triton": serve.triton.model_copy(update={"response_cache": None})})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,15 +18,29 @@ td { text-align: right; } td:first-child, th { text-align: left; } .over { color
 """
 
 
-def draw(folder: Path, project: str, release: int, generator: str, outcome: Outcome) -> None:
+class About(NamedTuple):
+    """What was measured, and with what."""
+
+    project: str
+    release: int
+    rows: int
+    generator: str
+
+    @property
+    def asked(self) -> str:
+        """In words."""
+        return "one row a request" if self.rows == 1 else f"{self.rows} rows a request"
+
+
+def draw(folder: Path, about: About, outcome: Outcome) -> None:
     """Write `tune.svg`, `tune.html` and `tune.json`; none of them needs a network."""
-    picture(folder / "tune.svg", project, outcome)
+    picture(folder / "tune.svg", about, outcome)
     svg = (folder / "tune.svg").read_text()
-    (folder / "tune.html").write_text(page(svg[svg.index("<svg") :], project, release, generator, outcome))
+    (folder / "tune.html").write_text(page(svg[svg.index("<svg") :], about, outcome))
     (folder / "tune.json").write_text(outcome.model_dump_json(indent=1))
 
 
-def picture(path: Path, project: str, outcome: Outcome) -> None:
+def picture(path: Path, about: About, outcome: Outcome) -> None:
     """Throughput to the right, p99 upwards, the number at a dot is of clients; below the line the budget is held."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -57,12 +71,12 @@ def picture(path: Path, project: str, outcome: Outcome) -> None:
     axes.axhline(outcome.budget_ms, color="tab:red", linewidth=1)
     axes.annotate(f"p99 {outcome.budget_ms:g} ms", (0, outcome.budget_ms), xytext=(4, 3), textcoords="offset points",
                   color="tab:red", fontsize=8)  # fmt: skip
-    axes.set(title=f"{project}: one row a request", xlabel="answers a second", ylabel="p99, ms", yscale="log")
+    axes.set(title=f"{about.project}: {about.asked}", xlabel="answers a second", ylabel="p99, ms", yscale="log")
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.legend(frameon=False, fontsize=8)
-    with mpl.rc_context({"svg.hashsalt": project, "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": about.project, "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None})
 
 
@@ -70,7 +84,7 @@ def _ends(one: Tried) -> tuple[list[float], list[float]]:
     return [dot.rate for dot in one.points], [dot.p99_ms for dot in one.points]
 
 
-def page(svg: str, project: str, release: int, generator: str, outcome: Outcome) -> str:
+def page(svg: str, about: About, outcome: Outcome) -> str:
     """The whole page."""
     chosen = outcome.finals[0]
     best = chosen.best(outcome.budget_ms)
@@ -81,13 +95,13 @@ def page(svg: str, project: str, release: int, generator: str, outcome: Outcome)
     finals = "".join(_sweep(outcome, one) for one in outcome.finals)
     return f"""<!DOCTYPE html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{escape(project)}: tuned for p99 {outcome.budget_ms:g} ms</title>
+<head><meta charset="utf-8"><title>{escape(about.project)}: tuned for p99 {outcome.budget_ms:g} ms</title>
 <style>{_STYLE}</style></head>
 <body>
-<h1>{escape(project)}: tuned for p99 {outcome.budget_ms:g} ms</h1>
-<p>{escape(str(chosen.knobs))}: {said}; before, {before}. Release {release}, one row a request,
-{len(outcome.tried)} settings in {outcome.seconds:.0f} s{cut}. Load by {escape(generator)}. What the project had gave
-{outcome.noise:.0%} more or less from one time to another.</p>
+<h1>{escape(about.project)}: tuned for p99 {outcome.budget_ms:g} ms</h1>
+<p>{escape(str(chosen.knobs))}: {said}; before, {before}. Release {about.release}, {about.asked},
+{len(outcome.tried)} settings in {outcome.seconds:.0f} s{cut}. Load by {escape(about.generator)}.
+What the project had gave {outcome.noise:.0%} more or less from one time to another.</p>
 {svg}
 <h2>Weighed last, over all numbers of clients</h2>
 {finals}

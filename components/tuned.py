@@ -22,6 +22,8 @@ class Found(Settings):
 
     release: PositiveInt
     """Whose model was measured."""
+    rows: PositiveInt = 1
+    """Of a request."""
     p99_ms: PositiveFloat
     """Budget."""
     measured_p99_ms: float

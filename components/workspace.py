@@ -18,9 +18,11 @@ from components.records import Artifact, Commit, Published
 from components.tables import MAIN, contents
 
 if TYPE_CHECKING:
-    from components.ports import DataStore, ModelServer, Tracker
+    from components.ports import DataStore, FeatureStore, ModelServer, Tracker
 
 ADAPTERS = {
+    "features-redis": "components.adapters.redis_features:open_features",
+    "features-sqlite": "components.adapters.sqlite_features:open_features",
     "git": "components.adapters.git_store:open_store",
     "lakefs": "components.adapters.lakefs_store:open_store",
     "mlflow": "components.adapters.mlflow_tracker:open_tracker",
@@ -76,6 +78,12 @@ class Workspace:
     def server(self) -> ModelServer:
         server: ModelServer = self._open("triton")
         return server
+
+    @cached_property
+    def features(self) -> FeatureStore:
+        kind = "features-redis" if self.profile.features.redis_env else "features-sqlite"
+        store: FeatureStore = self._open(kind)
+        return store
 
     def endpoint(self, service: str) -> str:
         """Where `prefect`, `mlflow`, `tensorboard` (a URL) or `triton` (`host:port`, gRPC) can be reached.

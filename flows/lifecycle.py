@@ -7,11 +7,12 @@ from components.champion import champion
 from components.evaluate import evaluate
 from components.export import export
 from components.ingest import ingest, observe
+from components.online import materialize
 from components.prepare import prepare
 from components.project import Policy, Project
 from components.publish import publish
 from components.qualify import qualify
-from components.records import Parameters, Release, Trial
+from components.records import OnlineTable, Parameters, Release, Trial
 from components.register import register
 from components.release import release
 from components.search import points, propose
@@ -94,6 +95,16 @@ def lifecycle(do: Do, project: Project, profile: str, commit: str | None = None)
     with do.when(decision):
         version = do(register, project=name, profile=profile, candidate=best, prepared=prepared)
         bundle = do(export, project=name, profile=profile, candidate=best, prepared=prepared, serve=file.serve)
+        online: dict[str, OnlineTable] = {}
+        if file.online.features is not None:
+            online["online"] = do(
+                materialize,
+                project=name,
+                profile=profile,
+                prepared=prepared,
+                features=file.online.features,
+                split=file.split,
+            )
         report_on_bundle = do(qualify, profile=profile, bundle=bundle, serve=file.serve)
         return do(
             release,
@@ -108,4 +119,5 @@ def lifecycle(do: Do, project: Project, profile: str, commit: str | None = None)
             bundle=bundle,
             qualification=report_on_bundle,
             rollout=file.rollout,
+            **online,
         )

@@ -126,6 +126,10 @@ def of_release(workspace: Workspace, release: Release) -> Iterator[Link]:
             f"qualified on {checked.rows} golden rows: off by {checked.difference:.1e}, p99 {checked.p99_ms:.1f} ms",
         ),
     )
+    if release.online is not None:
+        table = release.online
+        words = f"{', '.join(table.columns)} of {table.rows} entities by {', '.join(table.entity)}"
+        yield Link("features", table.digest[:12], (words,))
     yield Link("model", f"{release.version.name}:{release.version.version}", (f"digest {release.version.digest}",))
     yield Link("decision", "passed" if decision.passed else "refused", decision.reasons)
     settings = ", ".join(f"{name}={value}" for name, value in trial.parameters.values.items())

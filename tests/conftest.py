@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.kubeflow",
     "tests.containers",
     "tests.yard",
+    "tests.redis_server",
 ]
 
 # Keras and TensorFlow log with absl, whose handler keeps the standard error it was imported under and closes it when

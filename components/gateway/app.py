@@ -22,6 +22,7 @@ from components.gateway import pages, tensorflow, typed, v2
 from components.gateway.access import Access, Caller, Rates
 from components.gateway.cache import Cache
 from components.gateway.catalogue import LOOK, Catalogue
+from components.gateway.completion import Completer
 from components.gateway.conduct import Conductor
 from components.gateway.feedback import Feedback
 from components.gateway.log import PredictionLog
@@ -73,6 +74,7 @@ class Gateway:
         self._traces = Traces(settings.traces) if settings.traces else None
         self._log = PredictionLog(workspace, self._metrics)
         self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
+        self._completer = Completer(workspace, settings.limits.seconds)
         self._model = Model(
             self.catalogue,
             self._triton,
@@ -81,6 +83,7 @@ class Gateway:
             self._cache,
             settings.limits.seconds,
             settings.gather,
+            self._completer,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -233,6 +236,7 @@ class Gateway:
             with suppress(asyncio.CancelledError):
                 await task
         self._triton.close()
+        await self._completer.close()
         if self._cache is not None:
             await self._cache.close()
         await asyncio.to_thread(self._log.close)

@@ -25,6 +25,7 @@ from components.releases import BRANCH, release_number, releases, served
 from components.rollouts import Rollout, under_way
 from components.selection_settings import Selection
 from components.serving import stand_by
+from components.versions import kept
 
 if TYPE_CHECKING:
     from components.adapters.triton_http import TritonHttp
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 LOOK: Final = 1.0
 """Seconds between two looks at the manifests and at Triton."""
 KEPT: Final = 8
-"""Releases of a project that can be asked by number, where Triton holds them."""
+"""Releases of a project that can be asked by number, where Triton holds them, and those of its version policy."""
 LABELS: Final = ("champion", "previous")
 
 
@@ -95,7 +96,7 @@ class Catalogue:
         self._routers = Routers(_say)
         self._head = ""
         self._stamps: tuple[int, ...] = ()
-        self._away = False
+        self._away = True  # nobody has looked yet
         self._one_at_a_time = asyncio.Lock()
         self._healing: asyncio.Task[None] | None = None
 
@@ -227,7 +228,8 @@ class Catalogue:
             return replace(before, online=online, trouble=str(error)), False
         if trouble and trouble != before.trouble:
             _say(f"{project}: {trouble}")
-        known = {release.number: release for release in (*islice(releases(store, project), KEPT), serving, *arms)}
+        newest = islice(releases(store, project), KEPT)
+        known = {release.number: release for release in (*newest, *kept(store, serving), serving, *arms)}
         doors = {number: self._door(one) for number, one in known.items() if one.bundle.model in loaded}
         champion = doors[serving.number]
         if before.champion is not champion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from components.adapters.triton_http import Reply, TritonHttp
     from components.gateway.cache import Cache
     from components.gateway.catalogue import Catalogue, Door
+    from components.gateway.completion import Completer
     from components.gateway.log import PredictionLog
     from components.gateway.metrics import Metrics
     from components.gateway.routing import Choice, Router
@@ -66,7 +67,7 @@ class Question(NamedTuple):
     columns: Columns | None = None
 
 
-Write = Callable[["Door"], Question]
+Write = Callable[["Door"], Awaitable[Question]]
 """The request as a release takes it; raises `Problem` where it does not."""
 
 
@@ -96,6 +97,7 @@ class Model:
         cache: answers that were given before.
         seconds: that it may take, where the project does not say.
         gather: how rows of several requests go together; none: each goes by itself.
+        completer: fills what rows leave out.
     """
 
     def __init__(
@@ -107,7 +109,9 @@ class Model:
         cache: Cache | None,
         seconds: float,
         gather: GatewayGather | None,
+        completer: Completer,
     ) -> None:
+        self.completer = completer
         self._batches = Batches(self._post, gather) if gather else None
         self._log = log
         self._cache = cache
@@ -155,7 +159,7 @@ class Model:
 
     async def _said(self, door: Door, write: Write, *, remembered: bool = True) -> Said | None:
         """The answer of one release; None where Triton does not have it."""
-        question = write(door)
+        question = await write(door)
         reply, seconds = await self._reply(door, question, remembered=remembered)
         if reply.status == 200:
             receipt = door.prefix + new_unique()

@@ -75,11 +75,13 @@ def document(doors: Iterable[Door], learning: Container[str] = ()) -> Schema:
 
 def _predict(door: Door) -> Schema:
     signature = door.signature
-    columns: dict[str, Schema] = {name: _column(kind) for name, kind in signature.features.items()}
+    columns: dict[str, Schema] = {name: _column(kind) for name, kind in signature.kinds.items()}
+    for name in signature.left_out:
+        columns[name]["description"] = f"May be left out: known by {', '.join(signature.known_by)}."
     extra = {name: {"description": "Left out."} for name in signature.extras}
     row: Schema = {
         "type": "object",
-        "required": list(columns),
+        "required": [name for name in signature.features if name not in signature.left_out],
         "properties": columns | extra,
         "additionalProperties": False,
         "example": signature.example,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from components.adapters.triton_config import MAX_ROWS, input_tensors
+from components.gateway.completion import Gaps
 from components.gateway.problems import Problem
 from components.gateway.speech import spec_of, speech_of
 from components.gateway.wire import Columns, Reader, Writer
@@ -45,15 +46,23 @@ class Signature:
         self.speech = speech_of(prepared.task, prepared.classes)
         self.writer = Writer(self.inputs, self.speech.outputs)
         self.reader = Reader(release.bundle.model, self.speech.outputs)
-        names = [f"c{number}" for number in range(len(self.features))]
-        fields: list[Any] = [(name, _type(kind)) for name, kind in zip(names, self.features.values(), strict=True)]
-        rename = dict(zip(names, self.features, strict=True))
+        table, names = release.online, [f"c{number}" for number in range(len(self.features))]
+        self.left_out = frozenset(table.columns if table else ())
+        self.known_by = tuple(table.entity if table else ())
+        entity = {name: kind for name, kind in (table.entity if table else {}).items() if name not in self.features}
+        columns = [*self.features, *entity]
         # Rows of the project's own tables may be given as they are: the key and the target are left out.
-        self.extras = tuple(name for name in (prepared.row, prepared.target) if name not in self.features)
-        for number, extra in enumerate(self.extras):
-            fields.append((f"x{number}", Any, None))
-            rename[f"x{number}"] = extra
-        self.row = msgspec.defstruct("Row", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+        self.extras = tuple(name for name in (prepared.row, prepared.target) if name not in columns)
+        self.kinds = self.features | entity
+        fields: list[tuple[Any, ...]] = [
+            (name, *(_optional(kind) if column in self.left_out else (_type(kind),)))
+            for name, (column, kind) in zip(names, self.features.items(), strict=True)
+        ]
+        fields += [(f"e{number}", *_optional(kind)) for number, kind in enumerate(entity.values())]
+        fields += [(f"x{number}", Any, None) for number in range(len(self.extras))]
+        rename = dict(zip((field[0] for field in fields), (*columns, *self.extras), strict=True))
+        self.gaps = Gaps(table, {column: field for field, column in rename.items()}) if table else None
+        self.row = msgspec.defstruct("Row", fields, rename=rename, forbid_unknown_fields=True, gc=False, kw_only=True)
         self._body = self.decoder("rows")
         self._take = [attrgetter(name) for name in names]
         self._whole = [name for name, kind in self.features.items() if kind == "bigint"]
@@ -66,27 +75,28 @@ class Signature:
         body = msgspec.defstruct("Body", [(member, rows), *optional], forbid_unknown_fields=True)
         return msgspec.json.Decoder(body)
 
-    def columns_of(self, body: bytes) -> Columns:
-        """The rows of `{"rows": [...]}`, column by column.
+    def rows_of(self, body: bytes) -> list[Any]:
+        """The rows of `{"rows": [...]}`, typed.
 
         Raises:
             Problem: 400 for what is not JSON, 422 for a column or value that does not fit.
         """
-        return self.transposed(decoded(self._body, body, self).rows)
+        rows: list[Any] = decoded(self._body, body, self).rows
+        return rows
 
-    def converted(self, rows: Sequence[Any]) -> Columns:
-        """Rows that were decoded already, checked like those of `columns_of`.
+    def converted(self, rows: Sequence[Any]) -> list[Any]:
+        """Rows that were decoded already, typed and checked like those of `rows_of`.
 
         Raises:
             Problem: 422.
         """
         try:
-            return self.transposed(msgspec.convert(rows, list[self.row]))  # type: ignore[name-defined]
+            return msgspec.convert(rows, list[self.row])  # type: ignore[name-defined]
         except msgspec.ValidationError as error:
             raise self.problem(error) from None
 
     def transposed(self, rows: Sequence[Any]) -> Columns:
-        """Typed rows, column by column.
+        """Typed rows, whole or completed, column by column.
 
         Raises:
             Problem: 422, a number that has to be whole is not.
@@ -100,7 +110,7 @@ class Signature:
 
     def misfit(self, name: str, words: str, where: str) -> Problem:
         """What is said of a value of column `name` that is not accepted."""
-        return Problem(422, f"{where}: {name!r} {words}", field=where, accepted=accepted(self.features[name]))
+        return Problem(422, f"{where}: {name!r} {words}", field=where, accepted=accepted(self.kinds[name]))
 
     def problem(self, error: msgspec.ValidationError) -> Problem:
         """A decoder's complaint in the words of columns."""
@@ -113,7 +123,7 @@ class Signature:
             column = array
         if named and "[" in where:
             return self._named(named["name"], where, missing="missing" in what)
-        if column in self.features:
+        if column in self.kinds:
             return self.misfit(column, f"does not fit: {what[0].lower()}{what[1:].replace('`', '')}", where)
         return Problem(422, f"{where or 'the body'}: {what.replace('`', '')}", field=where, accepted=self.shape())
 
@@ -122,13 +132,18 @@ class Signature:
         if missing:
             wanted = f'"{name}": {accepted(self.features[name])}'
             return Problem(422, f"{where}: column {name!r} is missing", field=field, accepted=wanted)
-        close = difflib.get_close_matches(name, self.features, n=1)
+        close = difflib.get_close_matches(name, self.kinds, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return Problem(422, f"{where}: unknown column {name!r}{hint}", field=field, accepted=", ".join(self.features))
+        return Problem(422, f"{where}: unknown column {name!r}{hint}", field=field, accepted=", ".join(self.kinds))
 
     def shape(self) -> str:
         """A body in one line."""
         return f'{{"rows": [{{{", ".join(self.features)}}}, ...]}}, 1 to {MAX_ROWS} rows'
+
+
+def _optional(kind: str) -> tuple[Any, ...]:
+    """The type and the default of a field that a row may leave out."""
+    return _type(kind) | msgspec.UnsetType, msgspec.UNSET
 
 
 def _type(kind: str) -> Any:

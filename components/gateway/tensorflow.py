@@ -66,16 +66,18 @@ async def ask(model: Model, request: Request, verb: str, project: str, version: 
     columnar = verb == "predict" and "inputs" in asked
     rows = 0
 
-    def write(door: Door) -> Question:
+    async def write(door: Door) -> Question:
         nonlocal rows
         _check_verb(verb, door)
         try:
-            columns = _columns(verb, asked, door.signature)
+            typed = _rows(verb, asked, door.signature)
+            await model.completer.complete(door, typed)
+            columns = door.signature.transposed(typed)
         except Problem as problem:
             if problem.status == 422:
                 problem.status = 400
             raise
-        rows = len(columns[0])
+        rows = len(typed)
         return Question(*door.signature.writer.write(columns), columns)
 
     def key(column: str) -> str:
@@ -139,7 +141,7 @@ def _object(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _columns(verb: str, asked: Mapping[str, Any], signature: Signature) -> Columns:
+def _rows(verb: str, asked: Mapping[str, Any], signature: Signature) -> list[Any]:
     if verb != "predict":
         return signature.converted(_examples(asked, signature))
     given = [name for name in ("instances", "inputs") if name in asked]

@@ -35,10 +35,12 @@ async def predict(model: Model, request: Request, project: str, body: bytes) -> 
     """Answer the rows in `body`."""
     rows = 0
 
-    def write(door: Door) -> Question:
+    async def write(door: Door) -> Question:
         nonlocal rows
-        columns = door.signature.columns_of(body)
-        rows = len(columns[0])
+        asked = door.signature.rows_of(body)
+        await model.completer.complete(door, asked)
+        columns = door.signature.transposed(asked)
+        rows = len(asked)
         return Question(*door.signature.writer.write(columns), columns)
 
     def key(column: str) -> str:
@@ -95,9 +97,16 @@ def described(name: str, entry: Entry) -> dict[str, Any]:
         "task": door.signature.speech.task,
         "classes": door.signature.speech.classes,
         "features": door.signature.features,
+        "online": _online(door),
         "example": door.signature.example,
         "releases": sorted(entry.doors),
         "rollout": entry.rollout.told if entry.rollout else None,
         "selection": {"how": entry.selection.how, "arms": entry.selection.arms} if entry.selection else None,
         "trouble": entry.trouble or None,
     }
+
+
+def _online(door: Door) -> dict[str, Any] | None:
+    """What a request may leave out, and by what it is known."""
+    table = door.release.online
+    return {"entity": table.entity, "columns": table.columns} if table else None

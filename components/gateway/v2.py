@@ -18,7 +18,7 @@ from components.gateway.routing import key_of
 from components.gateway.wire import LENGTH, Spec, rows_of
 
 if TYPE_CHECKING:
-    from components.gateway.catalogue import Catalogue
+    from components.gateway.catalogue import Catalogue, Door
     from components.gateway.model import Model
     from components.gateway.requests import Request
 
@@ -37,11 +37,15 @@ def server() -> Answer:
 
 async def infer(model: Model, request: Request, project: str, version: str, body: bytes) -> Answer:
     """`POST /v2/models/NAME[/versions/V]/infer`; the receipt and the release are headers of the answer."""
-    header = _header(request, len(body))
+    question = Question(_header(request, len(body)), body)
+
+    async def write(_: Door) -> Question:
+        return question
+
     try:
-        said = await model.ask(lambda _: Question(header, body), lambda _: key_of(request, "", tuple), project, version)
+        said = await model.ask(write, lambda _: key_of(request, "", tuple), project, version)
     except LateError as late:
-        return _default(late, header, body)
+        return _default(late, question.header, body)
     headers = {RECEIPT: said.receipt, RELEASE: str(said.door.number)}
     if said.header is not None:
         headers[LENGTH] = str(said.header)

@@ -24,6 +24,7 @@ def tune(
         typer.Option("--p99", help="Budget under load, such as 20ms; default: serve.p99_ms.", metavar="TIME"),
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=7200, help="For the search, about.")] = 180.0,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=4096, help="Of a request.")] = 1,
     profile: ProfileOption = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -38,7 +39,7 @@ def tune(
     workspace = open_workspace(profile)
     make_ready(workspace, ["triton"], note)
     note(f"  {'settings':<42}  {'answers/s':>9}  {'p99 ms':>7}  clients   (p99 up to {budget:g} ms)")
-    found = run(workspace, project, budget, seconds, lambda one: note(_line(one, budget)))
+    found = run(workspace, project, budget, seconds, lambda one: note(_line(one, budget)), rows)
     emit(found, _closing(found, workspace.artifacts.local(found.page)), as_json=as_json)
 
 

@@ -25,7 +25,7 @@ HERE: tuple[Look, ...] = (machine.python, machine.packages)
 AT_HOME: tuple[Look, ...] = (
     machine.machine, machine.disk, machine.git, machine.triton, machine.ports,
     endpoints.state, endpoints.store, endpoints.sql, endpoints.prefect, endpoints.mlflow, endpoints.tensorboard,
-    endpoints.triton, endpoints.triggers, endpoints.gateway, endpoints.kubeflow, variables.named,
+    endpoints.triton, endpoints.features, endpoints.triggers, endpoints.gateway, endpoints.kubeflow, variables.named,
 )  # fmt: skip
 """What needs the profile's own folder on this machine."""
 

@@ -155,6 +155,19 @@ def triton(workspace: Workspace) -> Iterator[Check]:
     yield tried("models", look)
 
 
+def features(workspace: Workspace) -> Iterator[Check]:
+    """The Redis of features known by entity, where the profile names one."""
+    variable = workspace.profile.features.redis_env
+    if variable is None:
+        return
+
+    def ask() -> str:
+        limited(lambda: workspace.features.tables("doctor"), f"the Redis of {variable}")
+        return f"the Redis of {variable} answers"
+
+    yield tried("features", ask)
+
+
 def triggers(workspace: Workspace) -> Iterator[Check]:
     """Whether the service takes our token: it is sent a call that says nothing, and so starts nothing."""
     url = workspace.profile.services.triggers.url

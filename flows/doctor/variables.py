@@ -35,9 +35,10 @@ def named(workspace: Workspace) -> Iterator[Check]:
 
 def secret(profile: Profile) -> list[str]:
     """The variables that the profile names for secrets, sorted."""
-    settings, store = profile.kubeflow, profile.store
+    settings, store, cache = profile.kubeflow, profile.store, profile.services.gateway.cache
     found = {name for keys in settings.secrets.values() for name in keys.values()}
     found |= {name for name in (settings.token_env, profile.services.triggers.token_env) if name}
+    found |= {name for name in (profile.features.redis_env, cache.redis_env if cache else None) if name}
     if isinstance(store, LakeFSStore):
         found |= {store.access_key_env, store.secret_key_env}
     return sorted(found)

@@ -134,6 +134,12 @@ def test_what_a_server_elsewhere_was_started_without(bare: Workspace, fitted: Fi
         assert not bare.server.loaded()
 
 
+def test_what_the_embedded_server_has(served: Workspace, fitted: Fitted) -> None:
+    """The server that `trilha up` starts is lacking neither: both are qualified there, and answered with."""
+    wanted = serve(**LIMITED, response_cache={"enable": True})
+    assert qualify("test", made(served, fitted, wanted), wanted).difference <= 1e-6
+
+
 @pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has a GPU")
 @pytest.mark.parametrize("gpus", [[], [0]])
 def test_gpus_that_are_not_there(served: Workspace, fitted: Fitted, gpus: list[int]) -> None:

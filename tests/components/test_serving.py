@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -116,10 +117,12 @@ def test_model_whose_process_died(
 ) -> None:
     """Triton goes on listing a model whose process was killed; serving it again starts it again."""
     serve(served, bundles[0], PROJECT)
+    killed = False
     for pid in processes(triton):
-        if bundles[0].model in " ".join(psutil.Process(pid).cmdline()):
-            psutil.Process(pid).kill()
-            break
+        with suppress(psutil.NoSuchProcess):  # what an earlier test unloaded may just be ending
+            if not killed and bundles[0].model in " ".join(psutil.Process(pid).cmdline()):
+                psutil.Process(pid).kill()
+                killed = True
     with pytest.raises(UnavailableError, match="reconcile"):
         served.server.infer(PROJECT, rows)
     serve(served, bundles[0], PROJECT)

@@ -50,7 +50,7 @@ def test_what_is_found_is_what_the_next_release_has(
     """Whatever the measurements say: what is chosen is drawn, written where it differs, exported and qualified."""
     before = ours(served)
     said: list[Tried] = []
-    found = tune(served, PROJECT, 60_000, 60, said.append, MOMENT)
+    found = tune(served, PROJECT, 60_000, 60, said.append, rows=3, point_seconds=MOMENT)
     assert ours(served) == before
     assert {one.knobs.instances for one in found.outcome.tried} == {1, 2}
     assert not any(one.refused for one in found.outcome.tried)

@@ -28,7 +28,7 @@ def released(served: Workspace, fitted: Fitted) -> Any:
     def make(instances: int, policy: dict[str, Any] | None = None) -> Release:
         settings = Triton(instance_group=[{"count": instances}], version_policy=policy)
         key = f"{instances} {policy}"
-        release = release_of(served, fitted, PROJECT, key, Serve(golden=16, triton=settings))
+        release = release_of(served, fitted, PROJECT, key, serve=Serve(golden=16, triton=settings))
         uphold(served, release)
         return release
 
@@ -82,7 +82,7 @@ def test_a_release_that_is_not_there(served: Workspace, released: Any) -> None:
 def test_a_bundle_with_settings_is_made_anew(served: Workspace, fitted: Fitted, join: str) -> None:
     """Its settings are in the manifest, so that the same bundle is made of them when its files are gone."""
     settings = Triton(instance_group=[{"count": 2}], model_warmup={"rows": 2})
-    release = release_of(served, fitted, PROJECT, join, Serve(golden=16, join=join, triton=settings))
+    release = release_of(served, fitted, PROJECT, join, serve=Serve(golden=16, join=join, triton=settings))
     for file in release.bundle.files.values():
         served.artifacts.local(file).unlink(missing_ok=True)
     assert mend(served, release)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ from components.records import Release
 from tests.components.gateway.conftest import PROJECT, ROW, Running, Start, until
 from tests.components.gateway.test_releases import another
 from tests.components.gateway.test_v2 import binary, plain
-from tests.triton import fit, free_ports
+from tests.triton import fit
 
 pytestmark = pytest.mark.xdist_group("gateway")
 
@@ -93,27 +91,6 @@ def test_room(behind: Release) -> None:
     assert held == [False] * 20 + [True] * 10
     cache.put(door, None, b"y" * (module.LARGEST + 1), Reply(200, b"x", None, b""))
     assert asyncio.run(cache.get(door, None, b"y" * (module.LARGEST + 1))) is None
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A real Redis."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    (port,) = free_ports(1)
-    command = ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        from redis import Redis, RedisError
-
-        def answers() -> bool:
-            try:
-                return bool(Redis(port=port).ping())
-            except RedisError:
-                return False
-
-        until(answers)
-        yield server, f"redis://127.0.0.1:{port}/0"
-        server.kill()
 
 
 def test_redis_is_shared(start: Start, redis: tuple[object, str], monkeypatch: pytest.MonkeyPatch) -> None:

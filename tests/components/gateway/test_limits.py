@@ -106,10 +106,13 @@ def test_a_default_answer_by_v2(start: Start, repository: Path, sent: str) -> No
     ],
 )
 def test_no_default_answer_to_nothing(start: Start, repository: Path, body: str) -> None:
-    """A request that does not say how many rows it has, or says too many, gets none, and the next one is answered."""
+    """A request that does not say how many rows it has, or says too many, gets none, and the next one is answered.
+
+    Triton may be quick enough to refuse it before it is late.
+    """
     set_online(repository, seconds=0.000001, default={"probability": 0.25, "label": 0})
     client = start().client
-    assert client.post(f"/v2/models/{PROJECT}/infer", content=body).status_code == 504
+    assert client.post(f"/v2/models/{PROJECT}/infer", content=body).status_code in {400, 504}
     assert client.post(f"/v1/projects/{PROJECT}/predict", json={"rows": [ROW]}).status_code == 200
 
 
@@ -129,7 +132,9 @@ def test_more_at_a_time_than_triton_gets(start: Start) -> None:
 def test_a_full_queue_of_the_project_s_own(served: Workspace, fitted: Fitted, behind: Release, start: Start) -> None:
     """What the project's queue policy refuses is 503 and says when to ask again; what is in the queue is answered."""
     batching = {"preferred_batch_size": [1], "default_queue_policy": {"max_queue_size": 2}}
-    second = release_of(served, fitted, PROJECT, "second", Serve(golden=16, triton=Triton(dynamic_batching=batching)))
+    second = release_of(
+        served, fitted, PROJECT, "second", serve=Serve(golden=16, triton=Triton(dynamic_batching=batching))
+    )
     assert second.number > behind.number
     serve(served, second.bundle, PROJECT)
     slow(served, second.bundle)

@@ -16,9 +16,12 @@ import yaml
 
 from components.errors import UnavailableError
 from components.gateway import receipts
+from components.project import Serve
+from components.reconcile import uphold
 from components.records import Release
 from components.release import roll_back
 from components.releases import write
+from components.serve_settings import Triton as Settings
 from components.serving import serve, take_down
 from components.workspace import Workspace, open_workspace
 from tests import triton as servers
@@ -253,3 +256,20 @@ def test_rolled_back(gateway: Running, behind: Release, second: Fitted, monkeypa
     after = gateway.predict(ROW).json()
     assert after["answers"] == before["answers"]
     assert receipts.parse(after["receipt"]).release == 3  # type: ignore[union-attr]
+
+
+def test_releases_of_the_version_policy(
+    served: Workspace, second: Fitted, behind: Release, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the policy names answers by its number, however old it is; one that it does not name does not."""
+    monkeypatch.setattr("components.gateway.catalogue.KEPT", 1)
+    policy = {"specific": {"versions": [behind.number]}}
+    for count in (2, 3):  # of instances, so that they are not the same release
+        wanted = Serve(golden=16, triton=Settings(version_policy=policy, instance_group=[{"count": count}]))
+        made = release_of(served, second, PROJECT, f"{count} {time.monotonic_ns()}", wanted)
+        uphold(served, made)
+    gateway = start()
+    assert sorted(gateway.app.catalogue.entry(PROJECT).doors) == [behind.number, made.number]
+    asked = gateway.client.get(f"/v2/models/{PROJECT}/versions/{behind.number}/ready")
+    assert asked.status_code == 200
+    assert gateway.client.get(f"/v2/models/{PROJECT}/versions/{made.number - 1}/ready").status_code == 404

@@ -223,14 +223,14 @@ def test_columns_beside_an_array(texts: Made) -> None:
     prepared = texts.release.prepared.model_copy(update={"features": features})
     signature = Signature(texts.release.model_copy(update={"prepared": prepared}))
     row = {"a[0]": 1, "b": [2, None], "c": None, "d[0]": [4]}
-    columns = signature.columns_of(msgspec.json.encode({"rows": [row, row | {"b": None}]}))
+    columns = signature.transposed(signature.rows_of(msgspec.json.encode({"rows": [row, row | {"b": None}]})))
     length, body = signature.writer.write(columns)
     tensors = np.frombuffer(body[length : length + 6 * 4], np.float32)
     np.testing.assert_array_equal(tensors, [1, 1, 2, np.nan, np.nan, np.nan])
     assert body[length + 24 :] == bytes(8) + np.array([4, 4], np.float32).tobytes()
     for wrong, field in ({"a[0]": "x"}, "rows[0].a[0]"), ({"d[0]": ["x"]}, "rows[0].d[0][0]"):
         with pytest.raises(Problem, match="'a\\[0\\]'|'d\\[0\\]'") as caught:
-            signature.columns_of(msgspec.json.encode({"rows": [row | wrong]}))
+            signature.transposed(signature.rows_of(msgspec.json.encode({"rows": [row | wrong]})))
         assert caught.value.field == field
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from components.bundle import bundle_of
 from components.records import Artifact
+from components.tuned import Found, Knobs, TunedFile, write
 from components.workspace import Workspace, open_workspace
 from flows.services import down
 from tests.conftest import write_parcels
@@ -195,3 +196,27 @@ def test_bad_data_stops_before_anybody_sees_it(served: Workspace) -> None:
     assert served.store.resolve("main").id == before
     assert json.loads(trilha("show", "small", "--json"))["number"] == 1
     assert [branch for branch in served.store.branches() if branch.startswith("ingest/small/")]
+
+
+def test_a_release_with_settings_of_its_own(served: Workspace, small: Path) -> None:
+    """What project.yaml sets and what was tuned go into the next release's manifest, by three steps and no training."""
+    folder = small / "config" / "projects" / "small"
+    path = folder / "project.yaml"
+    settings = "triton: {model_warmup: {rows: 2}, version_policy: {latest: {num_versions: 3}}}"
+    text = path.read_text().replace(
+        "serve: {golden: 32, p99_ms: 500}", f"serve: {{golden: 32, p99_ms: 500, {settings}}}"
+    )
+    assert settings in text
+    path.write_text(text)
+    found = Found(
+        release=1, p99_ms=500, measured_p99_ms=1, requests_per_second=1, before=1, clients=1, generator="", machine="", at=""
+    )  # fmt: skip
+    write(folder, TunedFile(settings=Knobs(instances=2, preferred_batch_size=8), found=found))
+    told = json.loads(trilha("run", "small", "--json"))
+    assert told["steps"] == {"done": 5, "found": 9}  # observe and champion look every time
+    triton = told["result"]["bundle"]["triton"]
+    assert triton["instance_group"] == [{"count": 2, "kind": "cpu", "gpus": [], "rate_limiter": None}]
+    assert triton["dynamic_batching"]["preferred_batch_size"] == [8]
+    assert triton["model_warmup"]["rows"] == 2
+    assert told["result"]["number"] == 2
+    assert json.loads(trilha("predict", "small", "--row", ROW, "--json"))["release"] == 2

@@ -398,3 +398,23 @@ def test_an_image_on_this_machine(repository: Path, podman: Containers, monkeypa
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     assert "unix:///nowhere/docker.sock" in found("kubeflow").found
     assert "podman system service" in found("kubeflow").remedy
+
+
+def test_the_redis_of_features(
+    repository: Path, redis: tuple[subprocess.Popen[bytes], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good where it answers; where it does not, or the variable holds none, that is told without its password."""
+    secret = "seed-51ce-of-a-redis"
+    name(repository, features={"redis_env": "FEATURES_URL"})
+    assert found("features").found == "the environment variable FEATURES_URL holds no URL of a Redis"
+    monkeypatch.setenv("FEATURES_URL", redis[1])
+    name(repository, features={"redis_env": "FEATURES_URL"})
+    assert (found("features").verdict, found("features").found) == ("good", "the Redis of FEATURES_URL answers")
+    monkeypatch.setenv("FEATURES_URL", redis[1].replace("redis://", f"redis://ana:{secret}@"))
+    name(repository, features={"redis_env": "FEATURES_URL"})
+    refused = found("features")
+    assert refused.verdict == "bad"
+    assert secret not in refused.found + refused.remedy
+    redis[0].kill()
+    redis[0].wait()
+    assert found("features").found.startswith("Redis: ")

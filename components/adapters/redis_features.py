@@ -1,0 +1,128 @@
+"""Tables of what is known by entity, for all workers and gateways together: a hash each in a Redis.
+
+trilha:online:PROJECT:TABLE     key of an entity -> what is known; the empty key says that the table is whole
+trilha:online:PROJECT           the tables of a project
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from redis import Redis, RedisError
+from redis.asyncio import Redis as AsyncRedis
+
+from components.errors import ConfigError, NotFoundError, UnavailableError
+
+if TYPE_CHECKING:
+    from components.workspace import Workspace
+
+PATIENCE: Final = 0.25
+"""Seconds for Redis to answer a request that waits for it."""
+WRITING: Final = 30.0
+"""Seconds for it to take a batch."""
+AT_ONCE: Final = 2_000
+"""Entities in one command."""
+DEEP: Final = 8
+"""Commands in one pipeline."""
+LEFT: Final = 3_600
+"""Seconds until a table whose writer died goes by itself."""
+WHOLE: Final = b""
+"""The key that says so: it is no entity's."""
+
+
+def open_features(workspace: Workspace) -> RedisFeatures:
+    """The Redis that the profile names."""
+    return RedisFeatures(str(workspace.profile.features.redis_env))
+
+
+class RedisFeatures:
+    """A `FeatureStore`.
+
+    Args:
+        variable: the environment variable that holds Redis' URL, with its password.
+
+    Raises:
+        ConfigError: the variable holds no such URL.
+    """
+
+    def __init__(self, variable: str) -> None:
+        url = os.environ.get(variable, "")
+        try:
+            self._redis = Redis.from_url(url, socket_timeout=WRITING, socket_connect_timeout=2, retry=None)
+            self._quick = AsyncRedis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=None)
+        except ValueError as error:
+            raise ConfigError(
+                f"the environment variable {variable} holds no URL of a Redis",
+                accepted="redis://USER:PASSWORD@HOST:PORT/0, or rediss://",
+                next_step="set it, or take features.redis_env out of the profile",
+            ) from error
+
+    def has(self, project: str, table: str) -> bool:
+        with _plainly():
+            return bool(self._redis.hexists(_name(project, table), WHOLE))
+
+    def write(self, project: str, table: str, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        part = f"{_name(project, table)}:{uuid.uuid4().hex}"
+        with _plainly():
+            self._redis.hset(part, WHOLE, b"1")
+            self._redis.expire(part, LEFT)
+            left = iter(pairs)
+            with self._redis.pipeline(transaction=False) as pipeline:
+                while some := list(islice(left, AT_ONCE)):
+                    pipeline.hset(part, items=[one for pair in some for one in pair])
+                    if len(pipeline) == DEEP:
+                        pipeline.execute()
+                pipeline.execute()
+            with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.persist(part)
+                pipeline.rename(part, _name(project, table))
+                pipeline.sadd(_name(project), table)
+                pipeline.execute()
+
+    def read(self, project: str, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        with _plainly():
+            return _whole(self._redis.hmget(_name(project, table), [WHOLE, *keys]), table)
+
+    async def find(self, project: str, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        with _plainly():
+            return _whole(await self._quick.hmget(_name(project, table), [WHOLE, *keys]), table)
+
+    async def close(self) -> None:
+        with _plainly():
+            await self._quick.aclose()
+
+    def tables(self, project: str) -> set[str]:
+        with _plainly():
+            names: set[Any] = self._redis.smembers(_name(project))
+            return {name.decode() for name in names}
+
+    def drop(self, project: str, table: str) -> None:
+        with _plainly(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.unlink(_name(project, table))
+            pipeline.srem(_name(project), table)
+            pipeline.execute()
+
+
+def _name(*parts: str) -> str:
+    return ":".join(("trilha", "online", *parts))
+
+
+def _whole(found: list[Any], table: str) -> list[bytes | None]:
+    """The values behind the mark; without it, there is no table."""
+    mark, *values = found
+    if mark is None:
+        raise NotFoundError(f"no table {table} in Redis")
+    return values
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise UnavailableError(f"Redis: {error or type(error).__name__}", next_step="see that it runs") from error
