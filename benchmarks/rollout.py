@@ -77,7 +77,8 @@ def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
     http = f"127.0.0.1:{(folder / 'ports').read_text().split()[1]}"
     gateway = {"authentication": True, "limits": {"rate": 1_000_000, "burst": 1_000_000}}
     settings = {"url": server.address, "http": http, "repository": str(folder / "models")}
-    workspace = repository_in(folder, {"triton": settings, "gateway": gateway})
+    registry = {"url": f"sqlite:///{folder}/mlflow.db"}  # else the gateway, which settles what is promoted, starts one
+    workspace = repository_in(folder, {"triton": settings, "gateway": gateway, "mlflow": registry})
     several = []
     for number in range(ROUNDS + 1):
         (folder / f"graphs{number}").mkdir()
