@@ -124,7 +124,9 @@ def test_a_group_of_commands_by_itself(tmp_path: Path) -> None:
 
 def test_an_interrupted_command_says_so(repository: Path) -> None:
     """With the exit code that shells know for it; no traceback."""
-    program = [sys.executable, "-c", "from flows.cli import main; main()"]
+    # What a shell runs in the background ignores the signal, and so do its children unless they say otherwise.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = [sys.executable, "-c", f"{listen}; from flows.cli import main; main()"]
     log = repository / ".trilha" / "test" / "services" / "triton.log"
     log.parent.mkdir(parents=True)
     log.write_text("it is up\n")
