@@ -6,13 +6,19 @@ BIN := .venv/bin
 # The environment is whole as it comes from its lock (nvidia-pytriton asks for a NumPy that is not in it), hence --no-deps.
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode
 
-.PHONY: run test setup setup-test lint format lock bench clean image test-kubeflow
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup
+
+.PHONY: run test test-long setup setup-test lint format lock bench clean image test-kubeflow
 
 run: setup
 	$(BIN)/trilha run flights
 
 test: setup-test
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup
+	$(PYTEST)
+
+# Servers that go away in the middle, runs that are killed in turn at every step, lifecycles through a browser.
+test-long: setup-test
+	$(PYTEST) -m long
 
 setup: .venv/installed .venv/project
 setup-test: .venv/installed-dev .venv/project

@@ -29,7 +29,7 @@ from tests.components.test_edge import alone
 from tests.conftest import place_small
 from tests.triton import Fitted, release_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 PROJECTS = ("small", "digits", "products")

@@ -18,7 +18,7 @@ from components.runs import RunLog
 from components.workspace import Workspace, open_workspace
 from flows.services import down
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 

@@ -103,7 +103,7 @@ INSIDE = (
     ("prepare", PUBLISH),
     ("train-00", END_RUN),  # everything is logged to a run that goes on for ever
     ("select", END_RUN),
-    ("champion", "components.champion:releases"),
+    ("champion", "components.champion:served"),
     ("evaluate", PUBLISH),
     ("register", MAKE_VERSION),  # the graphs are uploaded, and no version has them
     ("export", PUBLISH),
@@ -236,7 +236,7 @@ def calm_run(root: Path) -> dict[str, str]:
             open_workspace.cache_clear()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("point", KILLS)
 def test_a_killed_run_ends_like_an_undisturbed_one(undisturbed: dict[str, str], ready: Workspace, point: str) -> None:
@@ -251,7 +251,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(undisturbed: dict[str, str], 
     assert last.number == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_two_runs_at_once_make_one_release(ready: Workspace) -> None:
     """The second waits for each step of the first and finds it: nothing is lost, nothing is mixed."""
@@ -263,7 +263,7 @@ def test_two_runs_at_once_make_one_release(ready: Workspace) -> None:
     assert effects(ready) == EXPECTED
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_changed_source_makes_one_more_release_or_says_why_not(ready: Workspace) -> None:
     """New rows: everything from the changed file on is done again, and weighed against the champion."""
@@ -279,7 +279,7 @@ def test_a_changed_source_makes_one_more_release_or_says_why_not(ready: Workspac
     assert len(list(releases(ready.store, "small"))) == (2 if states["release"].status == "done" else 1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_source_put_back_is_published_again(small: Path) -> None:
     """`main` follows the source back to an earlier state, though the ledger knows that publish; then it is found."""
@@ -303,7 +303,7 @@ def test_a_source_put_back_is_published_again(small: Path) -> None:
     assert status_after(2_000) == ("found", {"parcels": 2_000})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_revert_holds_until_the_sources_are_read_again(small: Path) -> None:
     """`--commit main`, which `revert` names, leaves `main` as it is; a run from the sources brings back what they hold."""

@@ -232,7 +232,10 @@ def left_behind(folder: Path) -> list[str]:
 
 
 def trilha(*arguments: str) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("trilha")), "parity", "small", "-p", "test", *arguments]
+    # What a shell runs in the background ignores the signal, and so do its children unless they say otherwise.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{listen}; from flows.cli import main; main()"
+    command = [sys.executable, "-c", program, "parity", "small", "-p", "test", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -242,7 +245,7 @@ def ended(process: subprocess.Popen[str], code: int) -> str:
     return output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_whole_lifecycle(small: Path, temporary: Path) -> None:
     """From raw data to a release on both engines, without a difference; nothing of it is left."""
@@ -256,7 +259,7 @@ def test_the_whole_lifecycle(small: Path, temporary: Path) -> None:
         assert all(node["digest"] for node in one["nodes"].values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_in_containers(in_containers: Path, temporary: Path) -> None:
     """Each node in a container of Kubeflow's own runner: from raw data to a release, without a difference."""
@@ -265,7 +268,7 @@ def test_in_containers(in_containers: Path, temporary: Path) -> None:
     assert {len(one["nodes"]) for one in said["observed"]} == {14}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_candidate_that_is_refused(small: Path, temporary: Path) -> None:
     """What is behind the gate is skipped on both, for the same reason."""
@@ -293,7 +296,7 @@ class Source(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("other", ["kubeflow", "prefect"])
 def test_a_source_that_answers_the_second_time(
@@ -317,7 +320,7 @@ def test_a_source_that_answers_the_second_time(
     assert {one.engine: one.nodes["ingest"].attempts for one in result.observed} == {"local": 2, other: 2}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_step_that_draws_lots_is_found(small: Path, temporary: Path) -> None:
     """The node that makes something else each time is named with what differs, and the exit code says so."""
@@ -333,7 +336,7 @@ def test_a_step_that_draws_lots_is_found(small: Path, temporary: Path) -> None:
     assert not any(line.startswith(("observe:", "ingest:", "validate:", "publish:", "prepare:")) for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop(small: Path, temporary: Path, ending: signal.Signals) -> None:

@@ -13,7 +13,7 @@ from components.workspace import Workspace
 from flows.services import down, ensure
 from tests.flows.test_crash import EXPECTED, effects, outputs, run, undisturbed  # noqa: F401  # one is a fixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.containers import Containers
 from tests.kubeflow import TOKEN, Server
 from tests.s3 import SECRET
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 SEEDS = {

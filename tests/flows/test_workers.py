@@ -13,7 +13,7 @@ import pytest
 from components.releases import releases
 from tests.yard import Yard, eventually, is_kernel
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workers"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("workers"), pytest.mark.timeout(600)]
 
 
 def test_status_shows_them(yard: Yard) -> None:

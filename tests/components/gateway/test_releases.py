@@ -266,7 +266,7 @@ def test_releases_of_the_version_policy(
     policy = {"specific": {"versions": [behind.number]}}
     for count in (2, 3):  # of instances, so that they are not the same release
         wanted = Serve(golden=16, triton=Settings(version_policy=policy, instance_group=[{"count": count}]))
-        made = release_of(served, second, PROJECT, f"{count} {time.monotonic_ns()}", wanted)
+        made = release_of(served, second, PROJECT, f"{count} {time.monotonic_ns()}", serve=wanted)
         uphold(served, made)
     gateway = start()
     assert sorted(gateway.app.catalogue.entry(PROJECT).doors) == [behind.number, made.number]

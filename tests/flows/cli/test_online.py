@@ -14,7 +14,7 @@ from components.workspace import Workspace, open_workspace
 from flows.services import down
 from tests.flows.cli.test_lifecycle import trilha
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def set_features(repository: Path, features: str) -> None:

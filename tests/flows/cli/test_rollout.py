@@ -16,7 +16,7 @@ from tests.components.gateway.conftest import until
 from tests.conftest import write_parcels
 from tests.flows.cli.test_lifecycle import ROW, of, serving, trilha
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 RULES = """
 rollout: {shares: [0.5], errors: 0.3, latency: 50, disagreement: 0.6, compare: 0.5, samples: 20, seconds: 1}

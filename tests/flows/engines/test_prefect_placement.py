@@ -34,7 +34,7 @@ from tests.conftest import write_parcels
 from tests.flows.engines.test_prefect import eventually
 from tests.flows.test_crash import EXPECTED, effects
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("placement")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("placement")]
 
 ROOT = Path(__file__).parents[3]
 HERE, THERE = "here", "there"

@@ -23,7 +23,7 @@ from tests.examples import parcels
 from tests.flows.triggers.deployed import Deployed, eventually
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.lakefs,
     pytest.mark.xdist_group("prefect"),
     pytest.mark.skipif(shutil.which("lakefs") is None, reason="no lakefs on PATH"),
