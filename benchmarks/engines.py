@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PROFILE = "state: .trilha/bench\nstore: {kind: git, path: .trilha/bench/data.git}\nworkers: 1\n"
 NODES = {"local": 50, "prefect": 50, "kubeflow": 5}
+WHY = {"prefect": "; each a task run of its own name, with its states told to the server, and the flow's own share"}
 GOALS = {"local": 0.002, "prefect": 0.02, "kubeflow": 3.0}
 """Seconds a node beyond the raw cost."""
 
@@ -79,7 +80,7 @@ def _row(engine: str, raw: str, ours: list[Sample], theirs: list[Sample]) -> Row
         ratio=ratio(ours, theirs),
         goal=f"+{_milliseconds(GOALS[engine])}",
         met=beyond <= GOALS[engine],
-        note=f"{1000 * beyond:+.3g} ms; {NODES[engine]} nodes, one after the other",
+        note=f"{1000 * beyond:+.3g} ms; {NODES[engine]} nodes, one after the other{WHY.get(engine, '')}",
     )
 
 
