@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from redis import RedisError
 from redis.asyncio import Redis
 
-from components.errors import ConfigError, UnavailableError
+from components.adapters.redis_errors import plainly
+from components.errors import ConfigError
 
 PATIENCE = 0.02
 """Seconds for Redis to answer: a model does not take longer."""
@@ -39,23 +37,15 @@ class RedisAnswers:
 
     async def get(self, name: str) -> bytes | None:
         """A value; raises `UnavailableError` where Redis does not answer at once."""
-        with _plainly():
+        with plainly():
             value = await self._redis.get(name)
         return value.encode() if isinstance(value, str) else value
 
     async def put(self, name: str, value: bytes) -> None:
         """Keep a value; raises as `get`."""
-        with _plainly():
+        with plainly():
             await self._redis.set(name, value, ex=self._seconds)
 
     async def close(self) -> None:
         """Let go of the connections."""
         await self._redis.aclose()
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis: {error or type(error).__name__}") from error

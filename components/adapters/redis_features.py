@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from redis import Redis, RedisError
+from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from components.errors import ConfigError, NotFoundError, UnavailableError
+from components.adapters.redis_errors import plainly
+from components.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
     from components.workspace import Workspace
@@ -63,12 +63,12 @@ class RedisFeatures:
             ) from error
 
     def has(self, project: str, table: str) -> bool:
-        with _plainly():
+        with plainly():
             return bool(self._redis.hexists(_name(project, table), WHOLE))
 
     def write(self, project: str, table: str, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         part = f"{_name(project, table)}:{uuid.uuid4().hex}"
-        with _plainly():
+        with plainly():
             self._redis.hset(part, WHOLE, b"1")
             self._redis.expire(part, LEFT)
             left = iter(pairs)
@@ -85,24 +85,24 @@ class RedisFeatures:
                 pipeline.execute()
 
     def read(self, project: str, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        with _plainly():
+        with plainly():
             return _whole(self._redis.hmget(_name(project, table), [WHOLE, *keys]), table)
 
     async def find(self, project: str, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        with _plainly():
+        with plainly():
             return _whole(await self._quick.hmget(_name(project, table), [WHOLE, *keys]), table)
 
     async def close(self) -> None:
-        with _plainly():
+        with plainly():
             await self._quick.aclose()
 
     def tables(self, project: str) -> set[str]:
-        with _plainly():
+        with plainly():
             names: set[Any] = self._redis.smembers(_name(project))
             return {name.decode() for name in names}
 
     def drop(self, project: str, table: str) -> None:
-        with _plainly(), self._redis.pipeline(transaction=True) as pipeline:
+        with plainly(), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.unlink(_name(project, table))
             pipeline.srem(_name(project), table)
             pipeline.execute()
@@ -118,11 +118,3 @@ def _whole(found: list[Any], table: str) -> list[bytes | None]:
     if mark is None:
         raise NotFoundError(f"no table {table} in Redis")
     return values
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis: {error or type(error).__name__}", next_step="see that it runs") from error

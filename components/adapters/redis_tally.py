@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
-from redis import Redis, RedisError
+from redis import Redis
 
-from components.errors import ConfigError, UnavailableError
+from components.adapters.redis_errors import plainly
+from components.errors import ConfigError
 from components.tally import KEPT, Rewards
 
 _REWARD: Final = """
@@ -45,32 +44,24 @@ class RedisTally:
 
     def count(self, project: str, step: str, process: str, counts: bytes) -> None:
         name = f"{self._prefix}:counts:{project}:{step}"
-        with _plainly(), self._redis.pipeline() as both:
+        with plainly(), self._redis.pipeline() as both:
             both.hset(name, process, counts)
             both.expire(name, KEPT)
             both.execute()
 
     def counts(self, project: str, step: str) -> list[bytes]:
-        with _plainly():
+        with plainly():
             found: list[bytes] = list(self._redis.hvals(f"{self._prefix}:counts:{project}:{step}"))  # type: ignore[arg-type]  # the stub is of both its forms, this one and the asynchronous
         return found
 
     def reward(self, project: str, prediction: str, release: int, reward: float) -> bool:
         names = [f"{self._prefix}:rewarded:{project}:{prediction}", f"{self._prefix}:rewards:{project}"]
-        with _plainly():
+        with plainly():
             return bool(self._reward(keys=names, args=[KEPT, release, reward]))
 
     def rewards(self, project: str) -> dict[int, Rewards]:
-        with _plainly():
+        with plainly():
             found: dict[bytes, bytes] = self._redis.hgetall(f"{self._prefix}:rewards:{project}")  # type: ignore[assignment]  # as above
         counts = {name.decode(): float(value) for name, value in found.items()}
         releases = {int(name.partition(".")[0]) for name in counts}
         return {one: Rewards(int(counts[f"{one}.count"]), counts[f"{one}.total"]) for one in releases}
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis: {error or type(error).__name__}") from error
