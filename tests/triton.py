@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +38,7 @@ from components.releases import write
 from components.rollout_settings import RolloutRules
 from components.serving import take_down
 from components.workspace import Workspace, open_workspace
+from tests.children import dying_with_us
 
 FEATURES = {"carrier": "string", "origin": "string", "distance": "double", "wind": "double", "hour": "bigint"}
 
@@ -86,12 +84,8 @@ def start(home: Path, taken: Sequence[int] = (), without: Sequence[str] = ()) ->
     log = home / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            arguments,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  # it calls the kernel and nothing else
-        )
+            dying_with_us(arguments), env=environment, stdout=output, stderr=output
+        )  # fmt: skip
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
         if all(map(_listens, ports)):
@@ -103,12 +97,6 @@ def start(home: Path, taken: Sequence[int] = (), without: Sequence[str] = ()) ->
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the test process is gone, even by `kill -9`; its stubs follow."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:

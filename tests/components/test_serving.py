@@ -48,9 +48,14 @@ def parts(bundle: Bundle) -> set[str]:
     return {bundle.model, *(f"{bundle.model}-{part}" for part in ("pre", "model", "post"))}
 
 
-def processes(triton: Triton) -> set[int]:
-    """The processes that run models."""
-    return {process.pid for process in psutil.Process(triton.process.pid).children()}
+def processes(triton: Triton, *bundles: Bundle) -> set[int]:
+    """The processes that run the models of these bundles; those of models that were taken down may still be ending."""
+    found = set()
+    for process in psutil.Process(triton.process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if any(bundle.model in word for bundle in bundles for word in process.cmdline()):
+                found.add(process.pid)
+    return found
 
 
 def test_stable_name_answers_as_the_bundle(
@@ -66,19 +71,21 @@ def test_stable_name_answers_as_the_bundle(
 def test_serving_again_changes_nothing(served: Workspace, bundles: list[Bundle], triton: Triton) -> None:
     """Done again, it touches no model: the processes that answer are the same."""
     serve(served, bundles[0], PROJECT)
-    before = processes(triton)
+    before = processes(triton, bundles[0])
     serve(served, bundles[0], PROJECT)
-    assert processes(triton) == before
+    assert before
+    assert processes(triton, bundles[0]) == before
 
 
 def test_moving_the_name_reloads_no_part(served: Workspace, bundles: list[Bundle], triton: Triton) -> None:
     """The parts that qualified are those that serve: moving the stable name starts and ends no process."""
     for bundle in bundles[:2]:  # whatever served before is dropped by now
         serve(served, bundle, PROJECT)
-    before = processes(triton)
+    before = processes(triton, *bundles[:2])
     for bundle in bundles[:2]:
         serve(served, bundle, PROJECT)
-    assert processes(triton) == before
+    assert before
+    assert processes(triton, *bundles[:2]) == before
 
 
 def test_readers_see_one_bundle_or_the_other(
@@ -117,12 +124,7 @@ def test_model_whose_process_died(
 ) -> None:
     """Triton goes on listing a model whose process was killed; serving it again starts it again."""
     serve(served, bundles[0], PROJECT)
-    killed = False
-    for pid in processes(triton):
-        with suppress(psutil.NoSuchProcess):  # what an earlier test unloaded may just be ending
-            if not killed and bundles[0].model in " ".join(psutil.Process(pid).cmdline()):
-                psutil.Process(pid).kill()
-                killed = True
+    psutil.Process(min(processes(triton, bundles[0]))).kill()
     with pytest.raises(UnavailableError, match="reconcile"):
         served.server.infer(PROJECT, rows)
     serve(served, bundles[0], PROJECT)

@@ -21,6 +21,7 @@ from components.runs import Header, Run, new_header
 from components.workspace import Workspace, open_workspace
 from flows.dag import Dag, Do, trace
 from flows.engines import local, prefect
+from tests.children import hearing_interrupts
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
@@ -324,11 +325,9 @@ def hang(repository: Path, name: str, **variables: str) -> subprocess.Popen[byte
     program, started = repository / "program.py", repository / f"{name}.started"
     program.write_text(PROGRAM.format(root=str(Path(__file__).parents[3])))
     process = subprocess.Popen(
-        [sys.executable, program, name, started],
+        hearing_interrupts([sys.executable, program, name, started]),
         env=os.environ | variables,
         stderr=subprocess.PIPE,
-        # A shell's background job ignores SIGINT, and hands that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one system call
     )
     eventually(started.exists, bool, 60)
     return process

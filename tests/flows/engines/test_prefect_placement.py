@@ -30,6 +30,7 @@ from components.workspace import open_workspace
 from flows.engines import prefect_placement
 from flows.execute import execute, lifecycle_of
 from flows.services import down, ensure
+from tests.children import hearing_interrupts
 from tests.conftest import write_parcels
 from tests.flows.engines.test_prefect import eventually
 from tests.flows.test_crash import EXPECTED, effects
@@ -276,11 +277,10 @@ def run(project: str, until: str | None = None, watch: Callable[[NodeState], Non
 def begin(machines: Machines, project: str, until: str) -> subprocess.Popen[bytes]:
     """A process of the first machine that runs a project."""
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, project, until],
+        hearing_interrupts([sys.executable, "-c", RUN, project, until]),
         cwd=machines.here.root,
         env=machines.here.environment,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one system call
     )
 
 
