@@ -28,7 +28,7 @@ FROM range({rows}) t(i)
 """
 
 OURS = """
-from components.project import Table
+from components.source_settings import Table
 from components.ingest import ingest, observe
 from components.ledger import running_as
 sources = {"flights": Table(path="flights.csv")}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from components.errors import GateError
 from components.ingest import commit_tables
-from components.project import Table
 from components.records import Commit, FileStamp, Observation
+from components.source_settings import Table
 from components.tables import COMMIT, Contents, TableContents, manifest
 from components.workspace import open_workspace
 

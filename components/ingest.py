@@ -11,8 +11,8 @@ from components.artifacts import sha256
 from components.errors import ConflictError
 from components.ledger import effect_key
 from components.ports import Entry
-from components.project import Table
 from components.records import Commit, FileStamp, Observation, to_json
+from components.source_settings import Table
 from components.sources import find
 from components.tables import MAIN, Contents, TableContents, contents, counted, data_digest, manifest
 from components.workspace import open_workspace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -139,6 +140,22 @@ class FeaturesStore(Settings):
     """The variable that holds the URL of a Redis that workers and gateways share, with its password."""
 
 
+class Connection(Settings):
+    """A server outside that data comes from or goes to, by its URL: `postgresql://...`, `redis://...`, `kafka://...`."""
+
+    url: str | None = None
+    url_env: EnvName | None = None
+    """The variable that holds the URL, where there is a password in it."""
+
+    @model_validator(mode="after")
+    def _is_one_without_a_secret(self) -> Connection:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("one of `url` and `url_env`")
+        if self.url is not None and urlsplit(self.url).password:
+            raise ValueError("`url_env` for a URL with a password, which belongs into no file")
+        return self
+
+
 class Services(Settings):
     """The services that `trilha up` starts on loopback, or that run elsewhere."""
 
@@ -189,5 +206,7 @@ class Profile(Settings):
     sql: str = "duckdb://"
     """Ibis' URL of the engine that runs `features.sql`."""
     services: Services = Services()
+    connections: dict[Name, Connection] = {}
+    """Servers outside, by the names that projects call them by."""
     features: FeaturesStore = FeaturesStore()
     kubeflow: Kubeflow = Kubeflow()

@@ -29,6 +29,7 @@ from components.schedule import Schedule
 from components.selection_settings import Selection
 from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
+from components.source_settings import Table
 
 
 def _watchable(value: str) -> str:
@@ -44,27 +45,6 @@ def _watchable(value: str) -> str:
 
 Branch = Annotated[str, AfterValidator(_watchable)]
 """A branch that others write."""
-
-
-class Table(Settings):
-    """Where one table comes from.
-
-    `path` is a file, a glob, any fsspec URL (`s3://...`, `zip://inner.csv::file:///outer.zip`), or `package://NAME/FILE`
-    for a file inside an installed package. Relative paths start at the repository's root.
-    """
-
-    path: str
-    format: Literal["csv", "jsonl", "parquet"] | None = None
-    """Default: from the file's name."""
-    columns: dict[str, str] = {}
-    """Column -> DuckDB type, for columns whose type must not be guessed."""
-    header: bool = True
-    """False: the first line of a CSV file is data, and its columns are `column0`, `column1`, ... (as many digits as the
-    last one takes)."""
-    null: str = ""
-    """The text that stands for a missing value in CSV, beside an empty field."""
-    partition: str | None = None
-    """A column with few distinct values: one Parquet file for each."""
 
 
 def _a_moment(value: str) -> str:

@@ -16,8 +16,8 @@ import fsspec
 from components import config
 from components.disk import is_full
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
-from components.project import Table
 from components.records import FileStamp
+from components.source_settings import Table
 
 PACKAGE = "package://"
 

@@ -17,8 +17,8 @@ import fsspec
 from components.artifacts import sha256
 from components.disk import disk_full, is_full
 from components.errors import ConfigError, GateError, NotFoundError, TrilhaError, UnavailableError
-from components.project import Table
 from components.records import FileStamp
+from components.source_settings import Table
 from components.sources import on_this_machine, remote_errors
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from components.adapters.duckdb_errors import odd_line, translated
 from components.adapters.duckdb_faults import SEPARATORS, misfit_in_files, odd_row, quoted
 from components.adapters.parquet_files import ParquetFiles
 from components.errors import ConfigError, GateError
-from components.project import Table
+from components.source_settings import Table
 from components.staging import LocalFile
 
 MEMORY = "700MB"

@@ -39,6 +39,7 @@ def secret(profile: Profile) -> list[str]:
     found = {name for keys in settings.secrets.values() for name in keys.values()}
     found |= {name for name in (settings.token_env, profile.services.triggers.token_env) if name}
     found |= {name for name in (profile.features.redis_env, cache.redis_env if cache else None) if name}
+    found |= {connection.url_env for connection in profile.connections.values() if connection.url_env}
     if isinstance(store, LakeFSStore):
         found |= {store.access_key_env, store.secret_key_env}
     return sorted(found)

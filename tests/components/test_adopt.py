@@ -11,8 +11,8 @@ import pytest
 from components.adopt import adopt
 from components.errors import GateError, NotFoundError
 from components.ledger import running_as
-from components.project import Table
 from components.records import Commit
+from components.source_settings import Table
 from components.tables import contents
 from components.workspace import Workspace
 

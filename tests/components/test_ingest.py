@@ -16,8 +16,8 @@ import pytest
 from components.errors import ConflictError, GateError, NotFoundError
 from components.ingest import ingest, observe
 from components.ledger import running_as
-from components.project import Table
 from components.records import Commit, Observation
+from components.source_settings import Table
 from components.tables import contents
 from components.workspace import Workspace
 

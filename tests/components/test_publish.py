@@ -9,9 +9,9 @@ import pytest
 from components.errors import GateError
 from components.ingest import ingest, observe
 from components.ledger import running_as
-from components.project import Table
 from components.publish import publish
 from components.records import Artifact, Commit, Validation
+from components.source_settings import Table
 from components.tables import contents
 from components.workspace import Workspace
 

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from components.errors import ConfigError, NotFoundError, UnavailableError
-from components.project import Table
+from components.source_settings import Table
 from components.sources import find
 
 
@@ -150,7 +150,7 @@ def test_looking_takes_milliseconds_and_imports_nothing_heavy(repository: Path) 
     assert len(find("t", Table(path="data/*.csv"))) == 200
     assert time.perf_counter() - start < 0.2
     code = (
-        "import sys; from components.ingest import observe; from components.project import Table; "
+        "import sys; from components.ingest import observe; from components.source_settings import Table; "
         "observe({'t': Table(path='data/*.csv')}); "
         "print([name for name in ('pandas', 'numpy', 'pyarrow', 'duckdb', 'great_expectations') if name in sys.modules])"
     )

@@ -12,7 +12,7 @@ import pytest
 
 from components import staging
 from components.errors import ConfigError, GateError, NotFoundError, UnavailableError
-from components.project import Table
+from components.source_settings import Table
 from components.sources import find
 from components.staging import stage
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.ingest import ingest, observe
 from components.ledger import running_as
-from components.project import Table
+from components.source_settings import Table
 from components.tables import sources_of
 from components.workspace import Workspace
 

@@ -12,9 +12,10 @@ import pytest
 from components.errors import ConfigError, GateError
 from components.ingest import ingest, observe
 from components.ledger import running_as
-from components.project import ExpectationsFile, ProjectFile, Table
+from components.project import ExpectationsFile, ProjectFile
 from components.publish import publish
 from components.records import Commit, Validation, digest
+from components.source_settings import Table
 from components.strict_yaml import load
 from components.validate import validate
 from components.workspace import Workspace

@@ -16,7 +16,7 @@ import pytest
 from components.adapters import duckdb_reader, parquet_files
 from components.adapters.duckdb_reader import Converted, to_parquet
 from components.errors import ConfigError, GateError, UnavailableError
-from components.project import Table
+from components.source_settings import Table
 from components.staging import LocalFile
 
 Convert = Callable[..., Converted]
@@ -311,7 +311,7 @@ def _peak(tmp_path: Path, rows: int) -> int:
 import re
 from pathlib import Path
 from components.adapters.duckdb_reader import to_parquet
-from components.project import Table
+from components.source_settings import Table
 from components.staging import LocalFile
 folder = Path({str(tmp_path)!r}) / "{rows}"
 folder.mkdir()
