@@ -97,6 +97,8 @@ def _tables(store: DataStore, commit: Commit, project: str) -> dict[str, list[Pa
     """Each table's Parquet files: the store keeps `PROJECT/TABLE/...parquet`."""
     found: dict[str, list[Path]] = {}
     for entry in store.ls(commit.id, project):
+        if not entry.path.endswith(".parquet"):  # an object that a row names
+            continue
         table = entry.path.removeprefix(f"{project}/").split("/", 1)[0]
         found.setdefault(table, []).append(store.local(commit.id, entry.path))
     return found

@@ -39,6 +39,10 @@ class TableContents(Record):
     declared: tuple[str, ...]
     """Columns whose type project.yaml states."""
     files: dict[str, str]
+    origin: str = ""
+    """Digest of the settings of a source that is read further, not anew."""
+    position: str = ""
+    """How far it was read."""
 
 
 class Contents(Record):
@@ -50,6 +54,10 @@ class Contents(Record):
     def rows(self) -> dict[str, int]:
         """Rows by table."""
         return {name: table.rows for name, table in self.tables.items()}
+
+    def text(self) -> str:
+        """As it lies in the store."""
+        return self.model_dump_json(indent=1, exclude_defaults=True)
 
 
 def manifest(project: str) -> str:
