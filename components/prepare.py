@@ -16,12 +16,11 @@ from components.model_inputs import is_array, reserved, width
 from components.project import Features, RandomSplit, TimeSplit
 from components.records import Commit, Prepared, Split
 from components.reference import reference_profile
+from components.tables import local_files
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from components.ports import DataStore
 
 SQL = "features.sql"
 SIDES = ("train", "valid", "test")
@@ -65,7 +64,7 @@ def _prepared(
     project: str, profile: str, commit: Commit, features: Features, split: TimeSplit | RandomSplit, seed: int
 ) -> Prepared:
     workspace = open_workspace(profile)
-    tables = _tables(workspace.store, commit, project)
+    tables = local_files(workspace.store, commit.id, project)
     by = split.column if isinstance(split, TimeSplit) else split.key
     examples = _examples(workspace.profile.sql, tables, features, by)
     inputs = _input_types(examples, features, by)
@@ -100,15 +99,6 @@ def _prepared(
 
 
 # --- the query --------------------------------------------------------------------------------------------------------
-
-
-def _tables(store: DataStore, commit: Commit, project: str) -> dict[str, list[Path]]:
-    """Each table's Parquet files: the store keeps `PROJECT/TABLE/...parquet`."""
-    found: dict[str, list[Path]] = {}
-    for entry in store.ls(commit.id, project):
-        table = entry.path.removeprefix(f"{project}/").split("/", 1)[0]
-        found.setdefault(table, []).append(store.local(commit.id, entry.path))
-    return found
 
 
 def _examples(url: str, tables: Mapping[str, list[Path]], features: Features, by: str) -> pa.Table:
@@ -215,7 +205,7 @@ def _cast(examples: pa.Table, inputs: Mapping[str, str], features: Features) -> 
     for name, kind in inputs.items():
         if is_array(kind):
             column = examples.column_names.index(name)
-            examples = examples.set_column(column, name, _numbers(examples[name], width(kind)))
+            examples = examples.set_column(column, name, array_column(examples[name], width(kind)))
     try:
         return examples.cast(
             pa.schema([pa.field(field.name, wanted.get(field.name, field.type)) for field in examples.schema])
@@ -229,7 +219,7 @@ def _cast(examples: pa.Table, inputs: Mapping[str, str], features: Features) -> 
         ) from error
 
 
-def _numbers(column: pa.ChunkedArray, length: int) -> pa.FixedSizeListArray:
+def array_column(column: pa.ChunkedArray, length: int) -> pa.FixedSizeListArray:
     """Arrays of one length as such; a missing one, or a missing number in one, is NaN."""
     import numpy as np
     import pyarrow as pa

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from components.adapters.sql_rules import DIALECT, checked
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LINE = re.compile(r"^LINE \d+:", re.MULTILINE)
+MEMORY: Final = "2GB"
+"""What a query that is streamed may take of it; what it needs beyond goes to the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The rows of a query, which come when they are asked for: how many there are, and batches of them."""
+
+    rows: int
+    batches: Iterator[pa.RecordBatch]
 
 
 def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source: str) -> pa.Table:
@@ -31,27 +43,73 @@ def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source:
         ConfigError: it reads more than `tables`, its rows depend on more than theirs, or the engine does not accept
             it; its own words are in the error.
     """
+    with _opened(url, tables, sql, source) as (connection, query), _query_errors(source, tables):
+        return connection.sql(query, dialect=DIALECT).to_pyarrow()
+
+
+@contextmanager
+def stream_sql(
+    url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source: str, batch: int, scratch: Path
+) -> Iterator[Stream]:
+    """The rows that `sql` yields, a few at a time and in the same order each time: memory does not grow with them.
+
+    Args:
+        url: Ibis' URL of the engine.
+        tables: name -> its Parquet files, whatever their suffix.
+        sql: one query in DuckDB's dialect.
+        source: what an error calls the query.
+        batch: about how many rows come at a time.
+        scratch: a folder for what does not fit into memory.
+
+    Raises:
+        ConfigError: as `run_sql`, also while the batches are read.
+    """
+    with _opened(url, tables, sql, source, scratch) as (connection, query):
+        with _query_errors(source, tables):
+            expression = connection.sql(query, dialect=DIALECT)
+            rows = int(expression.count().to_pyarrow().as_py())
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with _query_errors(source, tables):
+                yield from connection.to_pyarrow_batches(expression, chunk_size=batch)
+
+        yield Stream(rows, batches())
+
+
+@contextmanager
+def _opened(
+    url: str, tables: Mapping[str, Sequence[Path]], sql: str, source: str, scratch: Path | None = None
+) -> Iterator[tuple[Any, str]]:
+    """A connection that knows `tables` and reads nothing else, and the query as it takes it."""
     import ibis
 
     query = checked(sql, tables, source=source)
     connection = ibis.connect(url)
     try:
         _make_repeatable(connection)
+        if scratch is not None:
+            _spill(connection, scratch)
         for name, files in tables.items():
             connection.read_parquet([str(file) for file in files], table_name=name)
         _confine(connection, [str(file) for files in tables.values() for file in files])
-        try:
-            return connection.sql(query, dialect=DIALECT).to_pyarrow()
-        except Exception as error:  # engines share no class of errors, and all that can fail here is the query
-            words = _LINE.sub(lambda found: " " * len(found[0]), str(error)).strip()  # they are those of `query`
-            raise ConfigError(
-                f"{source}: {words.splitlines()[0]}",
-                accepted=f"one query over the tables {', '.join(sorted(tables))}",
-                next_step=f"correct {source}",
-                details=words,
-            ) from error
+        yield connection, query
     finally:
         connection.disconnect()
+
+
+@contextmanager
+def _query_errors(source: str, tables: Mapping[str, Sequence[Path]]) -> Iterator[None]:
+    """What the engine says against the query, as ours."""
+    try:
+        yield
+    except Exception as error:  # engines share no class of errors, and all that can fail here is the query
+        words = _LINE.sub(lambda found: " " * len(found[0]), str(error)).strip()  # they are those of `query`
+        raise ConfigError(
+            f"{source}: {words.splitlines()[0]}",
+            accepted=f"one query over the tables {', '.join(sorted(tables))}",
+            next_step=f"correct {source}",
+            details=words,
+        ) from error
 
 
 def name_of(url: str) -> str:
@@ -87,6 +145,13 @@ def _make_repeatable(connection: ibis.BaseBackend) -> None:
     if connection.name == "duckdb":
         connection.raw_sql("set threads = 1")
         connection.raw_sql("set TimeZone = 'UTC'")
+
+
+def _spill(connection: ibis.BaseBackend, scratch: Path) -> None:
+    """What does not fit into memory goes to the disk."""
+    if connection.name == "duckdb":
+        connection.raw_sql(f"set memory_limit = '{MEMORY}'")
+        connection.raw_sql("set temp_directory = '" + str(scratch).replace("'", "''") + "'")
 
 
 def _confine(connection: ibis.BaseBackend, files: Sequence[str]) -> None:
