@@ -41,7 +41,7 @@ def pick(
 def _data(store: DataStore, project: str, ref: str) -> Commit:
     revision = store.resolve(ref)
     entries = store.ls(revision.id, project)
-    if not entries:
+    if not any(entry.path.endswith(".parquet") for entry in entries):
         raise NotFoundError(
             f"commit {revision.id[:12]} ({ref}) holds no tables of {project}",
             accepted=f"a branch, tag or commit with {project}/TABLE/*.parquet",

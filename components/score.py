@@ -181,9 +181,9 @@ class _Parts:
         row: str,
         written: Callable[[pa.RecordBatch, int, Path], None],
     ) -> Part:
-        keys = hashlib.sha256(batch.select([row]).serialize()).hexdigest()
+        key = hashlib.sha256(batch.select([row]).serialize()).hexdigest()
         known = self._known.get(index)
-        same = known is not None and (known.first, known.rows, known.keys) == (first, batch.num_rows, keys)
+        same = known is not None and (known.first, known.rows, known.key) == (first, batch.num_rows, key)
         if known is not None and same and self._artifacts.has(known.file):
             self._progress.add(known.rows, found=True)
             return known
@@ -191,7 +191,7 @@ class _Parts:
         with self._artifacts.folder(name) as folder:
             written(batch, first, folder / FILE)
             file = self._artifacts.publish(name, folder)[FILE]
-        part = Part(index=index, first=first, rows=batch.num_rows, keys=keys, file=file)
+        part = Part(index=index, first=first, rows=batch.num_rows, key=key, file=file)
         self._place.write(f"{index:05}.json", part.model_dump_json().encode())
         self._progress.add(part.rows)
         return part

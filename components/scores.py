@@ -41,12 +41,12 @@ class Picked(Record):
 
 
 class Part(Record):
-    """Consecutive rows of a night in one file; the first one is row `first`, and `keys` is a digest of their keys."""
+    """Consecutive rows of a night in one file; the first one is row `first`, and `key` is a digest of their keys."""
 
     index: int
     first: int
     rows: int
-    keys: str
+    key: str
     file: Artifact
 
 

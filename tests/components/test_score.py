@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,37 +21,17 @@ from components.scores import BRANCH, Picked, Predictions, Scored, found, night_
 from components.serving import stand_by
 from components.workspace import Workspace
 from flows.trail import trail
-from tests.examples import commit_tables
-from tests.triton import FEATURES, Fitted, release_of
+from tests.flights import QUERY, ROWS, flights, place_flights, released
+from tests.triton import FEATURES, Fitted
 
-QUERY = "select flight, late, carrier, origin, distance, wind, hour from flights"
-ROWS = 5_300
 PART = 1_000
 
 
-def flights(rows: int = ROWS) -> pa.Table:
-    """Made-up flights, with texts and numbers missing here and there, and a carrier that nobody has learned of."""
-    draw = np.random.default_rng(5)
-    carrier = draw.choice(["AA", "UA", "DL", "Ã", "ZZ"], rows).tolist()
-    wind = draw.gamma(2, 5, rows)
-    return pa.table(
-        {
-            "flight": [f"g{number:06}" for number in range(rows)],
-            "late": draw.integers(0, 2, rows),
-            "carrier": pa.array([None if number % 50 == 7 else one for number, one in enumerate(carrier)], pa.string()),
-            "origin": draw.choice(["JFK", "LGA", "EWR"], rows).tolist(),
-            "distance": draw.normal(1000, 300, rows),
-            "wind": pa.array([None if number % 40 == 3 else one for number, one in enumerate(wind)], pa.float64()),
-            "hour": draw.integers(0, 24, rows),
-        }
-    )
-
-
 @pytest.fixture
-def release(workspace: Workspace, fitted: Fitted) -> Release:
+def release(repository: Path, workspace: Workspace, fitted: Fitted) -> Release:
     """A release, and the data on `main`."""
-    commit_tables(workspace, {"flights": [flights().slice(0, 3_000), flights().slice(3_000)]}, project="flights")
-    return release_of(workspace, fitted)
+    place_flights(repository)
+    return released(workspace, fitted)
 
 
 def picked_in(query: str = QUERY, keep: tuple[str, ...] = ("origin",), release: int | None = None) -> Picked:
