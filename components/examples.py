@@ -230,7 +230,7 @@ def _cast(rows: pa.Table, inputs: Mapping[str, str], types: Mapping[str, pa.Data
     for name, kind in inputs.items():
         if is_array(kind):
             place = rows.column_names.index(name)
-            rows = rows.set_column(place, name, _numbers(rows.schema.field(name), rows[name], width(kind)))
+            rows = rows.set_column(place, name, array_column(rows.schema.field(name), rows[name], width(kind)))
             wanted[name] = rows.schema.field(name).type
     try:
         return rows.cast(pa.schema([pa.field(name, wanted[name]) for name in rows.column_names]))
@@ -243,8 +243,12 @@ def _cast(rows: pa.Table, inputs: Mapping[str, str], types: Mapping[str, pa.Data
         ) from error
 
 
-def _numbers(field: pa.Field, column: pa.ChunkedArray, length: int) -> pa.FixedSizeListArray:
-    """Arrays of one length as such; a missing one, or a missing number in one, is NaN."""
+def array_column(field: pa.Field, column: pa.ChunkedArray, length: int) -> pa.FixedSizeListArray:
+    """Arrays of one length as such; a missing one, or a missing number in one, is NaN.
+
+    Raises:
+        ConfigError: one has another length.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc

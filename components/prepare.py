@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, GateError, nearest
@@ -20,12 +19,11 @@ from components.records import Commit, Prepared, Split
 from components.reference import reference_profile
 from components.sides import GROUP, Sides
 from components.sql_engine import Rows, query
+from components.tables import local_files
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from components.ports import DataStore
 
 
 def prepare(
@@ -64,7 +62,7 @@ def _prepared(
     project: str, profile: str, commit: Commit, features: Features, split: TimeSplit | RandomSplit, seed: int
 ) -> Prepared:
     workspace = open_workspace(profile)
-    tables = _tables(workspace.store, commit, project)
+    tables = local_files(workspace.store, commit.id, project)
     with workspace.output() as out:
         spilled = out.folder / "spilled"
         spilled.mkdir()
@@ -91,17 +89,6 @@ def _prepared(
         task=features.task,
         classes=classes,
     )
-
-
-def _tables(store: DataStore, commit: Commit, project: str) -> dict[str, list[Path]]:
-    """Each table's Parquet files: the store keeps `PROJECT/TABLE/...parquet`."""
-    found: dict[str, list[Path]] = {}
-    for entry in store.ls(commit.id, project):
-        if not entry.path.endswith(".parquet"):  # an object that a row names
-            continue
-        table = entry.path.removeprefix(f"{project}/").split("/", 1)[0]
-        found.setdefault(table, []).append(store.local(commit.id, entry.path))
-    return found
 
 
 def _write(rows: Rows, sides: Sides, features: Features, split: TimeSplit | RandomSplit) -> dict[str, str]:

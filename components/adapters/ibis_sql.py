@@ -20,17 +20,33 @@ BATCH = 131_072
 """Rows that come at a time."""
 
 
+class IbisRows:
+    """The rows of an expression."""
+
+    def __init__(self, expression: ibis.Table) -> None:
+        self.schema: pa.Schema = expression.schema().to_pyarrow()
+        self._expression = expression
+
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._expression.count().to_pyarrow().as_py())
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, as the engine comes to them."""
+        yield from self._expression.to_pyarrow_batches(chunk_size=BATCH)
+
+
 @contextmanager
 def rows_of(
-    url: str, tables: Mapping[str, Sequence[Path]], query: str, *, order: str, scratch: Path
-) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """What `query` yields, ordered by the column `order` where it has one of that name, as it comes.
+    url: str, tables: Mapping[str, Sequence[Path]], query: str, *, order: str | None, scratch: Path
+) -> Iterator[IbisRows]:
+    """What `query` yields, ordered by the column `order` where it has one of that name.
 
     Args:
         url: Ibis' URL of the engine.
         tables: name -> its Parquet files, whatever their suffix.
         query: one that `sql_rules.checked` let through.
-        order: a column of the result.
+        order: a column of the result; None: as the engine yields them.
         scratch: a local folder for what does not fit into memory.
     """
     import ibis
@@ -42,10 +58,7 @@ def rows_of(
             connection.read_parquet([str(file) for file in files], table_name=name)
         _confine(connection, [str(file) for files in tables.values() for file in files])
         found = connection.sql(query, dialect=DIALECT)
-        if order in found.columns:
-            found = found.order_by(order)
-        batches = found.to_pyarrow_batches(chunk_size=BATCH)
-        yield batches.schema, iter(batches)
+        yield IbisRows(found.order_by(order) if order in found.columns else found)
     finally:
         connection.disconnect()
 
@@ -84,6 +97,7 @@ def _make_repeatable(
     """The same rows on every machine: times in UTC, and one thread where the order of rows shows in their sums."""
     if connection.name == "duckdb":
         connection.raw_sql("set TimeZone = 'UTC'")
+        connection.raw_sql("set enable_external_file_cache = false")  # it would keep all that was read in memory
         connection.raw_sql(f"set temp_directory = {_quoted(scratch)}")
         if order_matters(query, tables):
             connection.raw_sql("set threads = 1")

@@ -22,10 +22,41 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
+class SparkRows:
+    """The rows of a data frame."""
+
+    def __init__(self, found: DataFrame) -> None:
+        from pyspark.sql.pandas.types import to_arrow_schema
+
+        self.schema: pa.Schema = to_arrow_schema(found.schema)
+        self._found = found
+
+    def count(self) -> int:
+        """How many there are."""
+        return self._found.count()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as Arrow's own bytes: one partition is in memory at a time, and no row becomes a Python object."""
+        import pyarrow as pa
+
+        def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            """Runs on the workers, where Trilha is not."""
+            import pyarrow as pa
+
+            for batch in batches:
+                sink = pa.BufferOutputStream()
+                with pa.ipc.new_stream(sink, batch.schema) as writer:
+                    writer.write_batch(batch)
+                yield pa.RecordBatch.from_pydict({"packed": pa.array([sink.getvalue().to_pybytes()], pa.binary())})
+
+        packed: Any = self._found.mapInArrow(pack, "packed binary")
+        for row in packed.toLocalIterator():
+            with pa.ipc.open_stream(pa.py_buffer(row.packed)) as reader:
+                yield from reader
+
+
 @contextmanager
-def rows_of(
-    url: str, tables: Mapping[str, Sequence[str]], query: str, *, order: str
-) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+def rows_of(url: str, tables: Mapping[str, Sequence[str]], query: str, *, order: str | None) -> Iterator[SparkRows]:
     """What `query` yields, ordered by the column `order` where it has one of that name, a partition at a time.
 
     Args:
@@ -33,19 +64,16 @@ def rows_of(
             of Spark's own.
         tables: name -> its Parquet files, by paths or URLs that the workers reach.
         query: one that `sql_rules.checked` let through.
-        order: a column of the result.
+        order: a column of the result; None: as the workers have them.
     """
     import sqlglot
-    from pyspark.sql.pandas.types import to_arrow_schema
 
     with session_at(url) as session:
         for name, files in tables.items():
             session.read.parquet(*files).createOrReplaceTempView(name)
         (text,) = sqlglot.transpile(query, read=DIALECT, write="spark")
         found = session.sql(text)
-        if order in found.columns:
-            found = found.orderBy(order)
-        yield to_arrow_schema(found.schema), _batches(found)
+        yield SparkRows(found.orderBy(order) if order in found.columns else found)
 
 
 def name_of(url: str) -> str:
@@ -140,23 +168,3 @@ def _settings(url: str) -> tuple[str, dict[str, str]]:
 
 def _is_here(url: str) -> bool:
     return urlsplit(url).hostname in {"127.0.0.1", "localhost"}
-
-
-def _batches(found: DataFrame) -> Iterator[pa.RecordBatch]:
-    """The rows as Arrow's own bytes: one partition is in memory at a time, and no row becomes a Python object."""
-    import pyarrow as pa
-
-    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Runs on the workers, where Trilha is not."""
-        import pyarrow as pa
-
-        for batch in batches:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield pa.RecordBatch.from_pydict({"packed": pa.array([sink.getvalue().to_pybytes()], pa.binary())})
-
-    packed: Any = found.mapInArrow(pack, "packed binary")
-    for row in packed.toLocalIterator():
-        with pa.ipc.open_stream(pa.py_buffer(row.packed)) as reader:
-            yield from reader
