@@ -115,7 +115,8 @@ def test_shared_memory_of_a_running_server_stays(
 
 
 @pytest.mark.slow
-def test_stubs_end_with_a_killed_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["idle", "cannot do anything any more"])
+def test_stubs_end_with_a_killed_server(tmp_path: Path, *, held: bool) -> None:
     """`kill -9` of the server, whose exit code nobody asks for yet: what ran its models is gone soon after."""
     server = start(tmp_path)
     try:
@@ -124,6 +125,10 @@ def test_stubs_end_with_a_killed_server(tmp_path: Path) -> None:
         TritonServer(lambda: server.address, str(server.repository), "test").load("lookup")
         stubs = psutil.Process(server.process.pid).children()
         assert stubs
+        if held:
+            time.sleep(2)  # until they are children of its main thread, and have found that out
+            for stub in stubs:
+                stub.suspend()
         server.process.kill()
         _, alive = psutil.wait_procs(stubs, timeout=10)
         assert not alive
