@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from components.errors import GateError
 from components.ingest import commit_tables
 from components.records import Commit, FileStamp, Observation
-from components.source_settings import Table
+from components.source_settings import Source, Table
 from components.tables import COMMIT, Contents, TableContents, manifest
 from components.workspace import open_workspace
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from components.ports import DataStore, Entry
 
 
-def adopt(project: str, profile: str, sources: dict[str, Table], commit: str) -> Commit:
+def adopt(project: str, profile: str, sources: dict[str, Source], commit: str) -> Commit:
     """Commit the tables that others committed to the branch `ingest/PROJECT/KEY`, on top of `main`.
 
     The Parquet files stay as they are, byte for byte; what else the commit holds is left out. Where `main` holds the
@@ -53,7 +53,7 @@ def adopt(project: str, profile: str, sources: dict[str, Table], commit: str) ->
         for name, entries in listed.items():
             folder = f"{project}/{name}/"
             local = {entry.path.removeprefix(folder): store.local(commit, entry.path) for entry in entries}
-            found = described(name, sources[name], local, out.folder)
+            found = described(name, Table(path=commit, columns=sources[name].columns), local, out.folder)
             tables[name] = TableContents(
                 rows=found.rows,
                 columns=found.columns,

@@ -29,7 +29,7 @@ from components.schedule import Schedule
 from components.selection_settings import Selection
 from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
-from components.source_settings import Table
+from components.source_settings import Source
 
 
 def _watchable(value: str) -> str:
@@ -38,7 +38,7 @@ def _watchable(value: str) -> str:
         check_new_ref(value, "branch")
     except ConfigError as error:
         raise ValueError(error.accepted) from None
-    if value in {MAIN, "predictions", "releases"} or value.startswith("ingest/"):
+    if value in {MAIN, "predictions", "releases"} or value.startswith(("dead/", "ingest/", "refused/", "stream/")):
         raise ValueError("a branch that others write; main, releases, predictions and ingest/... are Trilha's own")
     return value
 
@@ -309,7 +309,7 @@ class ProjectFile(Settings):
 
     title: str
     description: str = ""
-    sources: dict[Name, Table] = Field(min_length=1)
+    sources: dict[Name, Source] = Field(min_length=1)
     watch: Branch | None = None
     """A branch of the data store whose commits start the lifecycle: they hold the tables, in place of `sources`."""
     schedule: Schedule | None = None

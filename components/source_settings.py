@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Tag
 
 from components.settings import Settings
+from components.stream_settings import StreamTable
 
 
 class Table(Settings):
@@ -26,3 +29,13 @@ class Table(Settings):
     """The text that stands for a missing value in CSV, beside an empty field."""
     partition: str | None = None
     """A column with few distinct values: one Parquet file for each."""
+
+
+def _kind(source: object) -> str:
+    """Which of the kinds a table is meant to be, so that a fault in it is told of that one alone."""
+    fed = isinstance(source, StreamTable) or (isinstance(source, dict) and "stream" in source)
+    return "stream" if fed else "files"
+
+
+Source = Annotated[Annotated[Table, Tag("files")] | Annotated[StreamTable, Tag("stream")], Discriminator(_kind)]
+"""Where one table comes from."""

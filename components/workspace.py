@@ -15,7 +15,7 @@ from components.errors import UnavailableError
 from components.ledger import Ledger
 from components.profile import Profile
 from components.records import Artifact, Commit, Published
-from components.tables import MAIN, contents
+from components.tables import MAIN, ingested
 
 if TYPE_CHECKING:
     from components.ports import DataStore, FeatureStore, ModelServer, Tracker
@@ -114,7 +114,7 @@ class Workspace:
         if not self.store.has(part.id):
             return False
         if isinstance(part, Published):
-            return contents(self.store, MAIN, part.project) == contents(self.store, part.id, part.project)
+            return ingested(self.store, MAIN, part.project) == ingested(self.store, part.id, part.project)
         return True
 
     @contextmanager

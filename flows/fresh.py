@@ -21,6 +21,7 @@ from components import config
 from components.errors import UnavailableError
 from components.profile import GitStore, Profile, Services
 from components.runs import RunLog
+from components.source_settings import Table
 from components.sources import PACKAGE, find, on_this_machine
 from components.workspace import Workspace
 
@@ -134,7 +135,7 @@ def _own(profile: Profile, state: Path) -> Profile:
 def _link_sources(project: str, root: Path) -> None:
     """Have the project's own files under `root` too, by hard links: a container would not see where others lead."""
     for table, source in config.load_project(project).file.sources.items():
-        if source.path.startswith(PACKAGE):
+        if not isinstance(source, Table) or source.path.startswith(PACKAGE):
             continue
         for stamp in find(table, source):
             there, name = on_this_machine(stamp.url), PurePosixPath(stamp.url.removeprefix("file://"))

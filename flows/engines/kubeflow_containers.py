@@ -19,6 +19,7 @@ from components import config
 from components.errors import ConfigError, NotFoundError, UnavailableError
 from components.profile import Kubeflow, LakeFSStore
 from components.runs import Run
+from components.source_settings import Table
 from components.sources import PACKAGE, find, on_this_machine
 
 INSIDE = PurePosixPath("/opt/trilha")
@@ -175,7 +176,7 @@ def _read(run: Run) -> Iterator[Path]:
     for name in ("config", "notebooks", "requirements.lock"):
         yield Path(name)
     for table, source in config.load_project(run.header.project).file.sources.items():
-        if source.path.startswith(PACKAGE):
+        if not isinstance(source, Table) or source.path.startswith(PACKAGE):
             continue
         for stamp in find(table, source):
             if on_this_machine(stamp.url):
