@@ -73,7 +73,9 @@ def start(repository: Path, program: str = "", environment: Mapping[str, str] = 
     """`python -m flows.streaming small`, with the code of `program` before it."""
     code = f"{program}\nimport sys; sys.argv = ['streaming', 'small', '--profile', 'test']\nfrom flows.streaming import main; main()"
     log = (repository / "stream.log").open("ab")
-    return subprocess.Popen([sys.executable, "-c", code], cwd=repository, stdout=log, stderr=log, env=environment or None)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=repository, stdout=log, stderr=log, env=environment or None
+    )
 
 
 def wait_for(what: Any, seconds: float = 60.0) -> None:

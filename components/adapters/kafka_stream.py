@@ -147,7 +147,7 @@ class KafkaTopic:
     def send(self, values: Sequence[bytes]) -> None:
         said: list[KafkaError] = []
         with _plainly(self._topic):
-            producer = Producer({**self._settings, "enable.idempotence": True})
+            producer = Producer({**self._settings, "enable.idempotence": True}, logger=_silent())
             for value in values:
                 while True:
                     try:
