@@ -79,6 +79,7 @@ def test_why_it_ended(small: Path, redis: Server) -> None:
     assert "expect_column_values_to_be_between" in trilha(small, "status", "small")["said"]
 
 
+@pytest.mark.long
 def test_a_server_that_goes_away(small: Path, redis: Server) -> None:
     """It is waited for; what it holds when it is back is read on, or told to be another stream."""
     workspace = feed_small(small, redis[1])
