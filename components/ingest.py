@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.artifacts import sha256
-from components.errors import ConflictError
 from components.ledger import effect_key
-from components.ports import Entry
-from components.records import Commit, FileStamp, Observation, to_json
-from components.source_settings import Source, Table
-from components.sources import find
+from components.ports import Held
+from components.records import Commit, Observation, digest, to_json
+from components.source_adapters import open_source
+from components.source_settings import AnyTable
 from components.stream_settings import StreamTable
-from components.stream_tables import observe_stream, observed_commit
+from components.stream_tables import observed_commit
 from components.tables import (
     MAIN,
     Contents,
@@ -30,153 +30,143 @@ from components.tables import (
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from components.ports import DataStore
+    from components.ports import Arrived, DataStore, Entry
 
 
-def observe(project: str, profile: str, sources: dict[str, Source]) -> Observation:
-    """The files behind every table right now. It looks and does not read; it runs every time.
+def observe(project: str, profile: str, sources: dict[str, AnyTable]) -> Observation:
+    """What is behind every table right now. It looks and does not read; it runs every time.
 
     Of a table that is fed by a stream, it is what `main` holds.
 
     Raises:
-        ConfigError: a path is not accepted.
-        NotFoundError: a path means no file, or nothing has come through a stream yet.
-        UnavailableError: a remote file system does not answer.
+        ConfigError: a source's settings are not accepted.
+        NotFoundError: there is nothing where one says.
+        GateError: there are no rows.
+        UnavailableError: a file system or a database does not answer.
     """
+    workspace = open_workspace(profile)
     return Observation(
-        tables={
-            name: observe_stream(open_workspace(profile).store, project, name)
-            if isinstance(source, StreamTable)
-            else find(name, source)
-            for name, source in sources.items()
-        }
+        tables={table: open_source(workspace, project, table, one).look() for table, one in sources.items()}
     )
 
 
-def ingest(project: str, profile: str, sources: dict[str, Source], seen: Observation) -> Commit:
-    """Commit the files that were seen as Parquet to the branch `ingest/PROJECT/KEY`.
+def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Observation) -> Commit:
+    """Commit what was seen as Parquet to the branch `ingest/PROJECT/KEY`.
 
-    Tables are streamed one after the other: memory does not grow with them. The same files give the same bytes. Where
-    `main` holds those bytes already, its newest commit is the result and nothing is written. Tables that are fed by
+    Tables are streamed one after the other: memory does not grow with them. The same sources give the same bytes; of
+    one that says how far it was read, only what came since is read, and lies beside what `main` holds of it. Where
+    `main` holds all of it already, its newest commit is the result and nothing is written. Tables that are fed by
     streams stay as they were seen.
 
     Args:
         project: the folder in the store; what it held before and is not produced any more is deleted.
         profile: names the data store.
         sources: table -> where it comes from.
-        seen: the files, from `observe`.
+        seen: what is there, from `observe`.
 
     Raises:
-        NotFoundError: a file is gone.
+        NotFoundError: a source is gone.
         ConfigError: a format, a declared type or a partition column is not accepted.
-        GateError: a file cannot be read as what it should be; names file, line and column.
-        ConflictError: a file changed while it was read.
-        UnavailableError: a file system does not answer, or the disk is full.
+        GateError: something cannot be read as what it should be; names file, line and column.
+        ConflictError: a source changed while it was read.
+        UnavailableError: a source does not answer, or the disk is full.
     """
     workspace = open_workspace(profile)
+    store = workspace.store
     live = {name: seen.tables[name] for name, source in sources.items() if isinstance(source, StreamTable)}
-    base = observed_commit(workspace.store, project, live)
+    base = observed_commit(store, project, live)
+    before = contents(store, base, project) or Contents(tables={})
     with workspace.output() as out:
+        tables, read = {}, {}
+        wanted: dict[str, str] = {}
         files: dict[str, Path] = {}
-        tables, read = {}, dict(live)
-        whole = {name: source for name, source in sources.items() if isinstance(source, Table)}
-        for name in sorted(whole):
-            tables[name], written, read[name] = _table(name, whole[name], seen.tables[name], out.folder / name)
-            files |= {f"{project}/{name}/{file}": path for file, path in written.items()}
-        now = {name: find(name, source) for name, source in whole.items()}
-        if {**now, **live} != seen.tables:
-            raise ConflictError(
-                f"{_changed(seen.tables, {**now, **live})} changed while it was read",
-                accepted="files that stay as they are during the run",
-                next_step="run again when it is complete",
-            )
+        for name in sorted(sources):
+            there = {entry.path: entry for entry in store.ls(base, f"{project}/{name}")}
+            held = _held(f"{project}/{name}/", sources[name], before.tables.get(name), there)
+            folder = out.folder / name
+            folder.mkdir()
+            arrived = open_source(workspace, project, name, sources[name]).read(seen.tables[name], held, folder)
+            tables[name], digests = _described(sources[name], arrived, held)
+            wanted |= {f"{project}/{name}/{file}": sha for file, sha in digests.items()}
+            new = {**arrived.files, **{file: path for file, (path, _) in arrived.objects.items()}}
+            files |= {f"{project}/{name}/{file}": path for file, path in new.items()}
+            read[name] = arrived.stamps
+        made = Contents(tables={name: table for name, table in tables.items() if name not in live})
         path = out.folder / manifest(project)
-        path.write_text(Contents(tables=tables).model_dump_json(indent=1))
-        made, read_files = Contents(tables=tables), Observation(tables=read)
-        return commit_tables(workspace.store, project, made, files, path, read_files, base=base, move=True)
-
-
-def _table(
-    name: str, source: Table, stamps: tuple[FileStamp, ...], folder: Path
-) -> tuple[TableContents, dict[str, Path], tuple[FileStamp, ...]]:
-    """One table as Parquet below `folder`: what it is, file name -> file, and the digests of what it was read from."""
-    from components.adapters.duckdb_reader import to_parquet
-    from components.staging import digests, stage
-
-    staged = folder / "staged"
-    staged.mkdir(parents=True)
-    local = stage(name, source, stamps, staged)
-    with ThreadPoolExecutor(1) as beside:  # reading is slower than hashing, and both read the same pages
-        hashing = beside.submit(digests, stamps, staged)
-        converted = to_parquet(name, source, local, folder)
-        read = tuple(
-            stamp.model_copy(update={"sha256": digest}) for stamp, digest in zip(stamps, hashing.result(), strict=True)
+        path.write_text(made.text())
+        return commit_tables(
+            store, project, made, wanted, files, path, Observation(tables=read), base, base if live else MAIN
         )
-    files = {file: converted.files[file] for file in sorted(converted.files)}
-    described = TableContents(
-        rows=converted.rows,
-        columns=converted.columns,
-        declared=tuple(sorted(source.columns)),
-        files={file: sha256(path) for file, path in files.items()},
+
+
+def _held(folder: str, source: AnyTable, table: TableContents | None, there: Mapping[str, Entry]) -> Held | None:
+    """What `main` holds of a table, for its source."""
+    if table is None:
+        return None
+    return Held(
+        entries={path.removeprefix(folder): entry for path, entry in there.items()},
+        columns=table.columns,
+        rows=table.rows,
+        position=table.position if table.origin == digest(source) else "",
     )
-    return described, files, read
 
 
-def _changed(seen: dict[str, tuple[FileStamp, ...]], now: dict[str, tuple[FileStamp, ...]]) -> str:
-    before, after = ({stamp for stamps in found.values() for stamp in stamps} for found in (seen, now))
-    return min(stamp.url for stamp in before ^ after)
+def _described(source: AnyTable, arrived: Arrived, held: Held | None) -> tuple[TableContents, dict[str, str]]:
+    """What the table is, and SHA-256 by name of all that lies in its folder."""
+    kept = {name: held.entries[name].sha256 for name in arrived.kept} if held else {}
+    own = {**kept, **{name: sha256(path) for name, path in arrived.files.items()}}
+    table = TableContents(
+        rows=arrived.rows,
+        columns=dict(arrived.columns),
+        declared=tuple(sorted(source.columns)),
+        files={name: own[name] for name in sorted(own) if name.endswith(".parquet")},
+        origin=digest(source) if arrived.position else "",
+        position=arrived.position,
+    )
+    return table, own | {name: sha for name, (_, sha) in arrived.objects.items()}
 
 
 def commit_tables(
     store: DataStore,
     project: str,
     made: Contents,
-    files: dict[str, Path],
+    wanted: Mapping[str, str],
+    files: Mapping[str, Path],
     described: Path,
     seen: Observation,
-    *,
-    base: str = MAIN,
-    move: bool,
+    base: str | None = None,
+    start: str = MAIN,
 ) -> Commit:
     """Write to `ingest/PROJECT/KEY` what `main` does not hold yet. Done again after a crash, it finds its own commit.
 
     Args:
         store: where to.
         project: the folder in it.
-        made: what the tables are; those that are fed by streams are not among them, and stay as `base` has them.
-        files: path in the store -> file.
-        described: a file with `made`.
+        made: what the tables are, but for those that are fed by streams.
+        wanted: path in the store -> SHA-256.
+        files: path in the store -> file. Where there is a `base`, they may be taken over.
+        described: a file with `made`, in a folder for more.
         seen: where the tables come from, with digests.
-        base: the commit of `main` to begin from.
-        move: the files may be taken over.
+        base: the commit that has the files of `wanted` that are not among `files`.
+        start: the commit of `main` to begin from.
     """
-    base = store.resolve(base).id
-    before = fed(store, base, project)
-    live = {name: table for name, table in before.items() if name in seen.tables.keys() - made.tables}
-    digests = {
-        f"{project}/{name}/{file}": digest
-        for name, table in made.tables.items()
-        for file, digest in table.files.items()
-    }
-    there = {entry.path: entry for entry in store.ls(base, project)}
-    kept = {path: entry for path, entry in there.items() if path.split("/")[1] in live}
-    written = [Entry(path, digest, files[path].stat().st_size) for path, digest in digests.items()]
-    tree = data_digest(project, [*written, *kept.values()])
+    there_live = fed(store, start, project)
+    live = {name: table for name, table in there_live.items() if name in seen.tables.keys() - made.tables}
     whole = Contents(tables={**made.tables, **live})
-    if contents(store, base, project) == whole:
-        return Commit(id=base, branch=MAIN, tree=tree, tables=whole.rows)
+    if contents(store, start, project) == whole:
+        return _commit(store, project, store.resolve(start).id, MAIN, whole)
     branch = f"ingest/{project}/{effect_key()[:12]}"
     if branch not in store.branches(branch):
-        store.branch(branch, base)
+        store.branch(branch, start)
+    there = {entry.path: entry.sha256 for entry in store.ls(branch, project)}
+    lacking = [path for path, sha in wanted.items() if there.get(path) != sha]
     revision = store.commit(
         branch,
-        {
-            manifest(project): described,
-            **{path: file for path, file in files.items() if path not in there or there[path].sha256 != digests[path]},
-        },
+        {manifest(project): described}
+        | {path: files[path] if path in files else _copied(store, base, path, described) for path in lacking},
         deletes=[
-            *sorted(there.keys() - digests.keys() - kept.keys()),
-            *(stream_manifest(project, name) for name in sorted(before.keys() - live)),
+            *sorted(there.keys() - wanted),
+            *(stream_manifest(project, name) for name in sorted(there_live.keys() - live)),
         ],
         message=f"Ingest {project}: {counted(made.rows)}",
         metadata={
@@ -185,6 +175,17 @@ def commit_tables(
             "rows": json.dumps(made.rows),
         },
         key=effect_key(),
-        move=move,
+        move=base is not None,
     )
-    return Commit(id=revision.id, branch=branch, tree=tree, tables=whole.rows)
+    return _commit(store, project, revision.id, branch, contents(store, revision.id, project) or whole)
+
+
+def _copied(store: DataStore, base: str | None, path: str, beside: Path) -> Path:
+    """A copy of a file that `base` has and the branch has not: it is of an attempt before, or of a newer main."""
+    assert base is not None
+    return Path(shutil.copyfile(store.local(base, path), beside.with_name(path.replace("/", "+"))))
+
+
+def _commit(store: DataStore, project: str, revision: str, branch: str, made: Contents) -> Commit:
+    tree = data_digest(project, store.ls(revision, project))
+    return Commit(id=revision, branch=branch, tree=tree, tables=made.rows)

@@ -153,7 +153,7 @@ class StreamTable:
             grown = held.model_copy(
                 update={"rows": held.rows + rows.num_rows, "files": {**held.files, name: sha256(path)}}
             )
-            described.write_text(grown.model_dump_json(indent=1))
+            described.write_text(grown.model_dump_json(indent=1, exclude_defaults=True))
         if batch.letters:
             path = files[self._dead(fed)] = folder / "dead"
             pq.write_table(letters_table(batch.letters), path, compression="zstd", compression_level=1)

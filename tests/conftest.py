@@ -28,6 +28,7 @@ pytest_plugins = [
     "tests.yard",
     "tests.redis_server",
     "tests.kafka",
+    "tests.spark",
 ]
 
 # Keras and TensorFlow log with absl, whose handler keeps the standard error it was imported under and closes it when
