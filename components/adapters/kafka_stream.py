@@ -58,6 +58,7 @@ class KafkaTopic:
         self._lost: Literal["continue", "stop"] = "stop"
         self._looked = time.monotonic()
         self._reads: Consumer | None = None
+        self._sends: Producer | None = None
         self._asks = self._consumer()
 
     def start(self, where: Literal["earliest", "latest"]) -> dict[str, str]:
@@ -147,7 +148,9 @@ class KafkaTopic:
     def send(self, values: Sequence[bytes]) -> None:
         said: list[KafkaError] = []
         with _plainly(self._topic):
-            producer = Producer({**self._settings, "enable.idempotence": True}, logger=_silent())
+            producer = self._sends = self._sends or Producer(
+                {**self._settings, "enable.idempotence": True}, logger=_silent()
+            )
             for value in values:
                 while True:
                     try:
