@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from components.settings import Name, Settings
+from components.stream_settings import StreamTable
 
 
 class Table(Settings):
@@ -62,6 +63,7 @@ class SqlTable(Settings):
 KINDS: dict[str, type[Settings]] = {
     "path": Table,
     "sql": SqlTable,
+    "stream": StreamTable,
 }
 """Key in project.yaml -> the kind of source that has it. A further kind is one class here, its `Tag` in `AnyTable`, and
 its adapter in components/source_adapters.py."""
@@ -74,5 +76,8 @@ def kind_of(source: object) -> str:
     return next((key for key, kind in KINDS.items() if isinstance(source, kind)), "path")
 
 
-AnyTable = Annotated[Annotated[Table, Tag("path")] | Annotated[SqlTable, Tag("sql")], Discriminator(kind_of)]
+AnyTable = Annotated[
+    Annotated[Table, Tag("path")] | Annotated[SqlTable, Tag("sql")] | Annotated[StreamTable, Tag("stream")],
+    Discriminator(kind_of),
+]
 """Where one table comes from."""
