@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from components.source_settings import AnyTable, SqlTable, Table, kind_of
+from components.source_settings import AnyTable, DeltaTable, LogTable, MediaTable, SqlTable, Table, kind_of
 
 if TYPE_CHECKING:
     from components.ports import Source
@@ -16,10 +16,10 @@ def open_source(workspace: Workspace, table: str, source: AnyTable) -> Source:
     return ADAPTERS[kind_of(source)](workspace, table, source)
 
 
-def _files(_: Workspace, table: str, source: AnyTable) -> Source:
+def _files(workspace: Workspace, table: str, source: AnyTable) -> Source:
     from components.file_source import FileSource
 
-    return FileSource(table, cast("Table", source))
+    return FileSource(table, cast("Table | LogTable", source), workspace.profile.inside)
 
 
 def _sql(workspace: Workspace, table: str, source: AnyTable) -> Source:
@@ -28,8 +28,23 @@ def _sql(workspace: Workspace, table: str, source: AnyTable) -> Source:
     return SqlSource(workspace, table, cast("SqlTable", source))
 
 
+def _delta(_: Workspace, table: str, source: AnyTable) -> Source:
+    from components.adapters.delta_source import DeltaSource
+
+    return DeltaSource(table, cast("DeltaTable", source))
+
+
+def _media(workspace: Workspace, table: str, source: AnyTable) -> Source:
+    from components.adapters.media_source import MediaSource
+
+    return MediaSource(workspace, table, cast("MediaTable", source))
+
+
 ADAPTERS = {
+    "delta": _delta,
+    "media": _media,
     "path": _files,
+    "pattern": _files,
     "sql": _sql,
 }
 """Key of a source in project.yaml -> what opens its adapter. They are functions, not names as in
