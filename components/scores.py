@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from components.errors import NotFoundError
-from components.records import Artifact, Commit, Record, Release, Seconds
+from components.records import Artifact, Commit, Place, Record, Release, Seconds
 
 if TYPE_CHECKING:
     from components.ports import DataStore, Revision
@@ -75,7 +75,7 @@ class Delivered(Record):
     sink: str
     night: str
     rows: int
-    where: str
+    where: Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ STEPS = {
     "adopt": "components.adopt:adopt",
     "champion": "components.champion:champion",
     "collect": "components.collect:collect",
+    "deliver": "components.deliver:deliver",
     "evaluate": "components.evaluate:evaluate",
     "export": "components.export:export",
     "ingest": "components.ingest:ingest",

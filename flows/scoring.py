@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.collect import collect
+from components.deliver import deliver
 from components.pick import pick
 from components.project import Policy, Project
 from components.score import score
@@ -10,13 +11,14 @@ from components.scores import Predictions, Scored
 from components.scoring_settings import WHOLE
 from flows.dag import Do
 
-STEPS = ("pick", "score", "collect")
+STEPS = ("pick", "score", "collect", "deliver")
 """What it is made of; where there are several nodes of a step, their names begin so."""
 
 POLICIES = {
     "pick": Policy(cache=False),
     "score": Policy(retries=1),
     "collect": Policy(retries=2),
+    "deliver": Policy(retries=2, cache=False),
 }
 """What holds unless `policy:` in project.yaml says otherwise."""
 
@@ -24,7 +26,7 @@ POLICIES = {
 def scoring(
     do: Do, project: Project, profile: str, release: int | None = None, commit: str | None = None
 ) -> Predictions:
-    """Answer for every row of the project's query, and commit all answers at once.
+    """Answer for every row of the project's query, commit all answers at once, and deliver them to every sink.
 
     Without the number of a `release` it is the one that serves; without a `commit`, the data is what `main` holds.
     """
@@ -53,4 +55,9 @@ def scoring(
         )
         for shard in range(settings.shards)
     ]
-    return do(collect, project=name, profile=profile, picked=picked, scored=scored)
+    predictions = do(collect, project=name, profile=profile, picked=picked, scored=scored)
+    for sink, where in settings.sinks.items():
+        do.named(f"deliver-{sink}")(
+            deliver, project=name, profile=profile, predictions=predictions, name=sink, sink=where
+        )
+    return predictions
