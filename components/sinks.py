@@ -38,11 +38,8 @@ def opened(workspace: Workspace, name: str, sink: Settings) -> Sink:
     Raises:
         ConfigError: the profile has no such connection, or what it takes is not installed.
     """
-    if sink.kind == "sqlite":
-        from components.adapters.sqlite_features import SqliteFeatures
-
-        folder = workspace.home / "online"
-        return TableSink(SqliteFeatures(folder), str(folder))
+    if sink.kind == "online":
+        return TableSink(workspace.features, "the store of features")
     if sink.connection is None:
         raise ConfigError(
             f"scoring.sinks.{name}: no connection",

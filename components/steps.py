@@ -23,6 +23,7 @@ STEPS = {
     "propose": "components.search:propose",
     "publish": "components.publish:publish",
     "qualify": "components.qualify:qualify",
+    "rank": "components.rank:rank",
     "register": "components.register:register",
     "release": "components.release:release",
     "score": "components.score:score",

@@ -6,12 +6,13 @@ from components.collect import collect
 from components.deliver import deliver
 from components.pick import pick
 from components.project import Policy, Project
+from components.rank import rank
 from components.score import score
-from components.scores import Predictions, Scored
+from components.scores import Predictions, Ranked, Scored
 from components.scoring_settings import WHOLE
 from flows.dag import Do
 
-STEPS = ("pick", "score", "collect", "deliver")
+STEPS = ("pick", "score", "rank", "collect", "deliver")
 """What it is made of; where there are several nodes of a step, their names begin so."""
 
 POLICIES = {
@@ -38,7 +39,7 @@ def scoring(
         release=release,
         commit=commit,
         query=project.scored,
-        keep=settings.keep,
+        keep=settings.kept,
     )
     scored: list[Scored] = [
         do.named("score" if settings.shards == 1 else f"score-{shard:02}")(
@@ -47,7 +48,7 @@ def scoring(
             profile=profile,
             picked=picked,
             query=project.scored,
-            keep=settings.keep,
+            keep=settings.kept,
             part=settings.part,
             through=settings.through,
             shard=shard,
@@ -55,9 +56,24 @@ def scoring(
         )
         for shard in range(settings.shards)
     ]
-    predictions = do(collect, project=name, profile=profile, picked=picked, scored=scored)
+    ranked: dict[str, Ranked] = {}
+    if settings.rank is not None:
+        ranked["ranked"] = do(rank, profile=profile, picked=picked, scored=scored, rules=settings.rank)
+    predictions = do(collect, project=name, profile=profile, picked=picked, scored=scored, **ranked)
     for sink, where in settings.sinks.items():
         do.named(f"deliver-{sink}")(
-            deliver, project=name, profile=profile, predictions=predictions, name=sink, sink=where
+            deliver,
+            project=name,
+            profile=profile,
+            predictions=predictions,
+            name=sink,
+            sink=where,
+            what="best" if settings.rank else "scores",
         )
     return predictions
+
+
+def unused_by(project: Project) -> set[str]:
+    """The steps that there are no nodes of: what a policy says of them holds once there are."""
+    settings = project.file.scoring or WHOLE
+    return {step for step, wanted in (("rank", settings.rank), ("deliver", settings.sinks)) if not wanted}

@@ -37,7 +37,7 @@ class DeltaSink:
             if not DeltaTable.is_deltatable(self._path(table)):
                 return False
             (newest,) = DeltaTable(self._path(table)).history(1)
-            return newest.get(NIGHT) == night
+            return bool(newest.get(NIGHT) == night)
 
     def write(self, table: str, night: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         import pyarrow as pa

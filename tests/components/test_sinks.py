@@ -181,7 +181,7 @@ def test_through_the_dag(
     """A night goes to every sink, and again where a sink has lost it; no password is in a record."""
     import psycopg2
 
-    sinks = "  sinks:\n    shop: {kind: postgres, connection: warehouse, table: late}\n    fast: {kind: sqlite}\n"
+    sinks = "  sinks:\n    shop: {kind: postgres, connection: warehouse, table: late}\n    fast: {kind: online}\n"
     place_flights(repository, sinks)
     profile = repository / "config" / "profiles" / "test.yaml"
     profile.write_text(profile.read_text() + "connections: {warehouse: {url_env: WAREHOUSE}}\n")
@@ -203,7 +203,7 @@ def test_through_the_dag(
         assert night() == first
         cursor.execute("select count(*) from late")
         assert cursor.fetchone() == (ROWS,)
-    store = SqliteFeatures(workspace.home / "online")
+    store = workspace.features
     name, key = nights_of("flights_scores"), str(flights()["flight"][7])
     (value,) = store.read(name, str(store.pointed(name)), [key_of([key])])
     assert value is not None
