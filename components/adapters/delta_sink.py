@@ -44,14 +44,20 @@ class DeltaSink:
 
         if self.holds(table, night):
             return
-        with self._plainly():
-            write_deltalake(
-                self._path(table),
-                pa.RecordBatchReader.from_batches(schema, batches),
-                mode="overwrite",
-                schema_mode="overwrite",
-                commit_properties=CommitProperties(custom_metadata={NIGHT: night}),
-            )
+        failures: list[BaseException] = []
+        try:
+            with self._plainly():
+                write_deltalake(
+                    self._path(table),
+                    pa.RecordBatchReader.from_batches(schema, _kept(batches, failures)),
+                    mode="overwrite",
+                    schema_mode="overwrite",
+                    commit_properties=CommitProperties(custom_metadata={NIGHT: night}),
+                )
+        except UnavailableError:
+            if failures:  # which reached Delta Lake as bare text
+                raise failures[0] from None
+            raise
 
     def _path(self, table: str) -> str:
         return f"{self._url}/{table}"
@@ -68,3 +74,12 @@ class DeltaSink:
             raise UnavailableError(
                 f"{self.where}: {words}", next_step="check the address and the credentials"
             ) from error
+
+
+def _kept(batches: Iterable[pa.RecordBatch], failures: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """The batches; what they fail with is kept."""
+    try:
+        yield from batches
+    except BaseException as error:
+        failures.append(error)
+        raise
