@@ -30,7 +30,7 @@ from components.scoring_settings import Scoring
 from components.selection_settings import Selection
 from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
-from components.source_settings import Table
+from components.source_settings import AnyTable
 
 
 def _watchable(value: str) -> str:
@@ -310,7 +310,7 @@ class ProjectFile(Settings):
 
     title: str
     description: str = ""
-    sources: dict[Name, Table] = Field(min_length=1)
+    sources: dict[Name, AnyTable] = Field(min_length=1)
     watch: Branch | None = None
     """A branch of the data store whose commits start the lifecycle: they hold the tables, in place of `sources`."""
     schedule: Schedule | None = None

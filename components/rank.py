@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from components import sql_engine
 from components.answers import NUMBERS
 from components.errors import ConfigError, GateError
+from components.ledger import effect_key
 from components.scores import RECEIPT, Picked, Ranked, Scored
 from components.scoring_settings import Rank
 from components.workspace import open_workspace
@@ -46,7 +48,6 @@ select
     list(receipt order by place) as receipts
 from best
 group by key
-order by key
 """
 
 
@@ -85,9 +86,15 @@ def _paths(workspace: Workspace, one: Scored) -> list[Path]:
 
 
 def _ranked(workspace: Workspace, paths: list[Path], rules: Rank, number: str) -> pa.Table:
-    from components.adapters.ibis_sql import run_sql
+    import pyarrow as pa
 
     names = {"by": rules.by, "item": rules.item, "number": number, "receipt": RECEIPT}
     quoted = {name: '"' + value.replace('"', '""') + '"' for name, value in names.items()}
-    query = QUERY.format(**quoted, best=rules.best)
-    return run_sql(workspace.profile.sql, {"scores": paths}, query, source="scoring.rank")
+    query, tables = QUERY.format(**quoted, best=rules.best), {"scores": paths}
+    with (
+        workspace.artifacts.folder(f"{effect_key()}-spill") as spill,
+        sql_engine.query(
+            workspace.profile.sql, tables, query, order=rules.by, source="scoring.rank", scratch=spill
+        ) as rows,
+    ):
+        return pa.Table.from_batches(rows, rows.schema)

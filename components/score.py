@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
+from components import sql_engine
+from components.adapters.sql_order import comes_in_order
 from components.errors import ConfigError, GateError, nearest
+from components.examples import SQL
 from components.ledger import effect_key
 from components.place import Place
-from components.prepare import SQL
 from components.progress import Progress
 from components.scores import Part, Picked, Scored, prefix_of
 from components.scoring_batch import answered, asked_for
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 FILE: Final = "part.parquet"
-BATCH: Final = 65_536
-"""Rows that the engine hands over at a time."""
 
 
 def score(
@@ -69,10 +69,17 @@ def score(
     clock, workspace, key = time.perf_counter(), open_workspace(profile), effect_key()
     ask = asked_for(workspace, picked.release, through)
     tables = local_files(workspace.store, picked.commit.id, project)
-    with workspace.artifacts.folder(f"{key}-spill") as spill, _rows(workspace, tables, query, part, spill) as stream:
-        if stream.rows == 0:
+    row, url = picked.release.prepared.row, workspace.profile.sql
+    # Every pass has to see the rows in one order. To sort them costs, and many a query has one of its own for nothing.
+    order = None if not sql_engine.is_spark(url) and comes_in_order(query, tables) else row
+    with (
+        workspace.artifacts.folder(f"{key}-spill") as spill,
+        sql_engine.query(url, tables, query, order=order, source=SQL, scratch=spill) as rows,
+    ):
+        count = rows.count()
+        if count == 0:
             raise GateError(f"the rows of {project}: {SQL} yields none", next_step="look at the query, and at --commit")
-        mine = _count(stream.rows, part, shard, shards)
+        mine = _count(count, part, shard, shards)
         parts = _Parts(workspace, key, Progress("score" if shards == 1 else f"score-{shard:02}", mine))
         prefix = f"{prefix_of(picked)}."
 
@@ -81,24 +88,16 @@ def score(
 
         cut = (
             (index, index * part, batch)
-            for index, batch in enumerate(_cut(stream.batches, part, picked, keep))
+            for index, batch in enumerate(_cut(iter(rows), part, picked, keep))
             if index % shards == shard
         )
-        done = parts.run(cut, written, picked.release.prepared.row)
+        done = parts.run(cut, written, row)
     if sum(one.rows for one in done) != mine:
         raise GateError(
             f"{sum(one.rows for one in done):,} rows were answered, and the query counts {mine:,}",
             next_step="run it again; if it stays so, the query yields other rows each time",
         )
-    return Scored(rows=stream.rows, parts=tuple(done), seconds=time.perf_counter() - clock)
-
-
-def _rows(workspace: Workspace, tables: Mapping[str, list[Path]], query: str, part: int, spill: Path) -> Any:
-    """The stream of the query."""
-    from components.adapters.ibis_sql import stream_sql
-
-    batch = min(part, BATCH)
-    return stream_sql(workspace.profile.sql, tables, query, source=SQL, batch=batch, scratch=spill)
+    return Scored(rows=count, parts=tuple(done), seconds=time.perf_counter() - clock)
 
 
 def _count(rows: int, part: int, shard: int, shards: int) -> int:

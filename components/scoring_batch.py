@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from components.adapters.triton_config import MAX_ROWS
 from components.answers import LABEL, NUMBERS, answer_names, list_column
 from components.errors import ConfigError, GateError, NotFoundError, UnavailableError
+from components.examples import SQL, array_column
 from components.model_inputs import is_array, to_coded, to_tensors, width
-from components.prepare import SQL, array_column
 from components.scores import RECEIPT
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def _typed(rows: pa.Table, prepared: Prepared) -> pa.Table:
     for name, kind in prepared.features.items():
         column = rows.column_names.index(name)
         try:
-            fitted = array_column(rows[name], width(kind)) if is_array(kind) else rows[name].cast(arrow[kind])
+            field = rows.schema.field(name)
+            fitted = array_column(field, rows[name], width(kind)) if is_array(kind) else rows[name].cast(arrow[kind])
         except (pa.ArrowException, ValueError) as error:
             raise ConfigError(
                 f"{SQL}: input {name!r} is {rows.schema.field(name).type}: {error}",

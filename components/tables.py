@@ -44,6 +44,10 @@ class TableContents(Record):
     declared: tuple[str, ...]
     """Columns whose type project.yaml states."""
     files: dict[str, str]
+    origin: str = ""
+    """Digest of the settings of a source that is read further, not anew."""
+    position: str = ""
+    """How far it was read."""
 
 
 class Contents(Record):
@@ -55,6 +59,10 @@ class Contents(Record):
     def rows(self) -> dict[str, int]:
         """Rows by table."""
         return {name: table.rows for name, table in self.tables.items()}
+
+    def text(self) -> str:
+        """As it lies in the store."""
+        return self.model_dump_json(indent=1, exclude_defaults=True)
 
 
 def manifest(project: str) -> str:
@@ -88,6 +96,8 @@ def local_files(store: DataStore, ref: str, project: str) -> dict[str, list[Path
     """Each table's Parquet files at the commit `ref`, as local ones."""
     found: dict[str, list[Path]] = {}
     for entry in store.ls(ref, project):
+        if not entry.path.endswith(".parquet"):  # an object that a row names
+            continue
         table = entry.path.removeprefix(f"{project}/").split("/", 1)[0]
         found.setdefault(table, []).append(store.local(ref, entry.path))
     return found

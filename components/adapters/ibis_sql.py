@@ -2,114 +2,65 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from components.adapters.sql_rules import DIALECT, checked
+from components.adapters.sql_order import order_matters
+from components.adapters.sql_rules import DIALECT
 from components.errors import ConfigError
 
 if TYPE_CHECKING:
     import ibis
     import pyarrow as pa
 
-_LINE = re.compile(r"^LINE \d+:", re.MULTILINE)
-MEMORY: Final = "2GB"
-"""What a query that is streamed may take of it; what it needs beyond goes to the disk."""
+BATCH = 131_072
+"""Rows that come at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """The rows of a query, which come when they are asked for: how many there are, and batches of them."""
+class IbisRows:
+    """The rows of an expression."""
 
-    rows: int
-    batches: Iterator[pa.RecordBatch]
+    def __init__(self, expression: ibis.Table) -> None:
+        self.schema: pa.Schema = expression.schema().to_pyarrow()
+        self._expression = expression
+
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._expression.count().to_pyarrow().as_py())
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, as the engine comes to them."""
+        yield from self._expression.to_pyarrow_batches(chunk_size=BATCH)
 
 
-def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source: str) -> pa.Table:
-    """The rows that `sql` yields over `tables`.
+@contextmanager
+def rows_of(
+    url: str, tables: Mapping[str, Sequence[Path]], query: str, *, order: str | None, scratch: Path
+) -> Iterator[IbisRows]:
+    """What `query` yields, ordered by the column `order` where it has one of that name.
 
     Args:
         url: Ibis' URL of the engine.
         tables: name -> its Parquet files, whatever their suffix.
-        sql: one query in DuckDB's dialect.
-        source: what an error calls the query.
-
-    Raises:
-        ConfigError: it reads more than `tables`, its rows depend on more than theirs, or the engine does not accept
-            it; its own words are in the error.
+        query: one that `sql_rules.checked` let through.
+        order: a column of the result; None: as the engine yields them.
+        scratch: a local folder for what does not fit into memory.
     """
-    with _opened(url, tables, sql, source) as (connection, query), _query_errors(source, tables):
-        return connection.sql(query, dialect=DIALECT).to_pyarrow()
-
-
-@contextmanager
-def stream_sql(
-    url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source: str, batch: int, scratch: Path
-) -> Iterator[Stream]:
-    """The rows that `sql` yields, a few at a time and in the same order each time: memory does not grow with them.
-
-    Args:
-        url: Ibis' URL of the engine.
-        tables: name -> its Parquet files, whatever their suffix.
-        sql: one query in DuckDB's dialect.
-        source: what an error calls the query.
-        batch: about how many rows come at a time.
-        scratch: a folder for what does not fit into memory.
-
-    Raises:
-        ConfigError: as `run_sql`, also while the batches are read.
-    """
-    with _opened(url, tables, sql, source, scratch) as (connection, query):
-        with _query_errors(source, tables):
-            expression = connection.sql(query, dialect=DIALECT)
-            rows = int(expression.count().to_pyarrow().as_py())
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            with _query_errors(source, tables):
-                yield from connection.to_pyarrow_batches(expression, chunk_size=batch)
-
-        yield Stream(rows, batches())
-
-
-@contextmanager
-def _opened(
-    url: str, tables: Mapping[str, Sequence[Path]], sql: str, source: str, scratch: Path | None = None
-) -> Iterator[tuple[Any, str]]:
-    """A connection that knows `tables` and reads nothing else, and the query as it takes it."""
     import ibis
 
-    query = checked(sql, tables, source=source)
     connection = ibis.connect(url)
     try:
-        _make_repeatable(connection)
-        if scratch is not None:
-            _spill(connection, scratch)
+        _make_repeatable(connection, tables, query, scratch)
         for name, files in tables.items():
             connection.read_parquet([str(file) for file in files], table_name=name)
         _confine(connection, [str(file) for files in tables.values() for file in files])
-        yield connection, query
+        found = connection.sql(query, dialect=DIALECT)
+        yield IbisRows(found.order_by(order) if order in found.columns else found)
     finally:
         connection.disconnect()
-
-
-@contextmanager
-def _query_errors(source: str, tables: Mapping[str, Sequence[Path]]) -> Iterator[None]:
-    """What the engine says against the query, as ours."""
-    try:
-        yield
-    except Exception as error:  # engines share no class of errors, and all that can fail here is the query
-        words = _LINE.sub(lambda found: " " * len(found[0]), str(error)).strip()  # they are those of `query`
-        raise ConfigError(
-            f"{source}: {words.splitlines()[0]}",
-            accepted=f"one query over the tables {', '.join(sorted(tables))}",
-            next_step=f"correct {source}",
-            details=words,
-        ) from error
 
 
 def name_of(url: str) -> str:
@@ -140,25 +91,28 @@ def name_of(url: str) -> str:
         ) from None  # the engine's own error may have the password in it
 
 
-def _make_repeatable(connection: ibis.BaseBackend) -> None:
-    """The same rows on every machine: one thread, since the sum of floats depends on the order, and times in UTC."""
+def _make_repeatable(
+    connection: ibis.BaseBackend, tables: Mapping[str, Sequence[Path]], query: str, scratch: Path
+) -> None:
+    """The same rows on every machine: times in UTC, and one thread where the order of rows shows in their sums."""
     if connection.name == "duckdb":
-        connection.raw_sql("set threads = 1")
         connection.raw_sql("set TimeZone = 'UTC'")
-
-
-def _spill(connection: ibis.BaseBackend, scratch: Path) -> None:
-    """What does not fit into memory goes to the disk."""
-    if connection.name == "duckdb":
-        connection.raw_sql(f"set memory_limit = '{MEMORY}'")
-        connection.raw_sql("set temp_directory = '" + str(scratch).replace("'", "''") + "'")
+        connection.raw_sql("set enable_external_file_cache = false")  # it would keep all that was read in memory
+        connection.raw_sql(f"set temp_directory = {_quoted(scratch)}")
+        if order_matters(query, tables):
+            connection.raw_sql("set threads = 1")
 
 
 def _confine(connection: ibis.BaseBackend, files: Sequence[str]) -> None:
     """Nothing can be read but `files`, whatever a query found a way to ask for."""
     if connection.name == "duckdb":
-        names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        names = ", ".join(map(_quoted, files))
         connection.raw_sql(f"set allowed_paths = [{names}]")
         for setting in ("python_enable_replacements = false", "enable_external_access = false"):
             connection.raw_sql(f"set {setting}")
         connection.raw_sql("set lock_configuration = true")
+
+
+def _quoted(text: object) -> str:
+    """A text of SQL."""
+    return "'" + str(text).replace("'", "''") + "'"

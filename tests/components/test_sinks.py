@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.register_assert_rewrite("tests.contracts.sink")
 
-from components.adapters.redis_features import RedisFeatures  # noqa: E402  # all that follows comes after that line
+from components import scores  # noqa: E402  # all that follows comes after that line
+from components.adapters.redis_features import RedisFeatures  # noqa: E402
 from components.adapters.sqlite_features import SqliteFeatures  # noqa: E402
 from components.errors import ConfigError, GateError, UnavailableError  # noqa: E402
 from components.online import key_of  # noqa: E402
 from components.ports import FeatureStore, Sink  # noqa: E402
-from components.scores import Predictions  # noqa: E402
+from components.scores import Predictions, parts_of  # noqa: E402
 from components.scoring_settings import Sink as Settings  # noqa: E402
 from components.sinks import TableSink, nights_of, opened, row_of, without_password  # noqa: E402
 from components.workspace import Workspace, open_workspace  # noqa: E402
@@ -66,6 +68,7 @@ sink = TableSink(SqliteFeatures(Path(os.environ["SINK"])), "here")
 
 class TestRedis(TestSqlite):
     opened = """
+from components import scores  # noqa: E402  # all that follows comes after that line
 from components.adapters.redis_features import RedisFeatures
 from components.sinks import TableSink
 sink = TableSink(RedisFeatures(os.environ["SINK"], "", ""), "there")
@@ -211,6 +214,30 @@ def test_through_the_dag(
     written = b"".join(path.read_bytes() for path in workspace.home.rglob("*.json"))
     assert PASSWORD.encode() not in written
     assert b"127.0.0.1" in written
+
+
+def test_the_best_of_each(repository: Path, workspace: Workspace, fitted: Fitted) -> None:
+    """Of each carrier the likeliest flights in their order, with the receipts of those; and on the whole for others."""
+    rank = "  rank: {by: origin, item: flight, best: 3}\n  sinks: {fast: {kind: online}}\n"
+    place_flights(repository, rank)
+    released(workspace, fitted)
+    made = execute(scoring_of("flights", "test"), project="flights", profile="test", engine="local")
+    assert isinstance(made, Predictions)
+    entries = parts_of(workspace.store, made.id, "flights")
+    table = pa.concat_tables([pq.read_table(workspace.store.local(made.id, entry.path)) for entry in entries])
+    answers = sorted(table.to_pylist(), key=lambda row: (-row["probability"], row["flight"]))
+    store, name = workspace.features, nights_of("flights_best")
+    keys = ["EWR", "JFK", "LGA", ""]
+    values = store.read(name, str(store.pointed(name)), [key_of([key]) for key in [*keys, "ORD"]])
+    assert values[-1] is None
+    for key, value in zip(keys, values, strict=False):
+        expected = [row for row in answers if key in {"", row["origin"]}][:3]
+        assert value is not None
+        found = row_of(value)
+        assert found["items"] == [row["flight"] for row in expected]
+        assert found["scores"] == [row["probability"] for row in expected]
+        assert found["receipts"] == [row["receipt"] for row in expected]
+    assert scores.found(workspace.store, scores.parse(answers[0]["receipt"]))[1] == answers[0]  # type: ignore[arg-type]
 
 
 def test_no_connection(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
