@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from components.records import FileStamp
     from components.serve_settings import Triton
@@ -311,6 +312,12 @@ class FeatureStore(Protocol):
     async def close(self) -> None:
         """Let go of what `find` has opened."""
 
+    def point(self, project: str, table: str) -> None:
+        """Let the project's name mean a table that is there, for readers who name none: at once, and for all."""
+
+    def pointed(self, project: str) -> str | None:
+        """The table that the project's name means, None where it means none."""
+
     def tables(self, project: str) -> set[str]:
         """The tables of a project."""
 
@@ -364,3 +371,33 @@ class Topic(Protocol):
         """Append messages; returns once the server has them."""
 
     def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where readers find the newest night of predictions under one name: the whole of one night, or of the other.
+
+    Every method raises `UnavailableError` when it cannot be reached, and `ConfigError` where the name is taken by
+    something else or a column has no place there.
+    """
+
+    @property
+    def where(self) -> str:
+        """Where it is, without a password."""
+
+    def holds(self, table: str, night: str) -> bool:
+        """Whether `table` is that night."""
+
+    def write(self, table: str, night: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """Let `table` be a night; nobody sees it before it is whole, and writing it again changes nothing.
+
+        Who reads the night before meanwhile reads it to its end.
+
+        Args:
+            table: what readers call it.
+            night: what it is known by.
+            schema: its columns, the rows' key first.
+            batches: its rows.
+
+        Raises:
+            GateError: two rows have one key.
+        """
