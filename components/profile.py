@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from components.retention_settings import Retention
 from components.settings import Name, Settings
 
 
@@ -209,4 +210,5 @@ class Profile(Settings):
     connections: dict[Name, Connection] = {}
     """Servers outside, by the names that projects call them by."""
     features: FeaturesStore = FeaturesStore()
+    retention: Retention = Retention()
     kubeflow: Kubeflow = Kubeflow()

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -85,6 +85,11 @@ class SqliteFeatures:
 
     def tables(self, project: str) -> set[str]:
         return {path.stem for path in (self._folder / project).glob(f"[!.]*{SUFFIX}")}
+
+    def size(self, project: str, table: str) -> int:
+        with suppress(FileNotFoundError):
+            return self._path(project, table).stat().st_size
+        return 0
 
     def drop(self, project: str, table: str) -> None:
         with _plainly():
