@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from components.errors import GateError
 from components.ingest import commit_tables
 from components.records import Commit, FileStamp, Observation
-from components.source_settings import Table
+from components.source_settings import AnyTable, Table
 from components.tables import COMMIT, Contents, TableContents, manifest
 from components.workspace import open_workspace
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from components.ports import DataStore, Entry
 
 
-def adopt(project: str, profile: str, sources: dict[str, Table], commit: str) -> Commit:
+def adopt(project: str, profile: str, sources: dict[str, AnyTable], commit: str) -> Commit:
     """Commit the tables that others committed to the branch `ingest/PROJECT/KEY`, on top of `main`.
 
     The Parquet files stay as they are, byte for byte; what else the commit holds is left out. Where `main` holds the
@@ -53,7 +53,7 @@ def adopt(project: str, profile: str, sources: dict[str, Table], commit: str) ->
         for name, entries in listed.items():
             folder = f"{project}/{name}/"
             local = {entry.path.removeprefix(folder): store.local(commit, entry.path) for entry in entries}
-            found = described(name, sources[name], local, out.folder)
+            found = described(name, Table(path=commit, columns=sources[name].columns), local, out.folder)
             tables[name] = TableContents(
                 rows=found.rows,
                 columns=found.columns,
@@ -62,9 +62,10 @@ def adopt(project: str, profile: str, sources: dict[str, Table], commit: str) ->
             )
             files |= {f"{folder}{file}": path for file, path in local.items()}
         path = out.folder / manifest(project)
-        path.write_text(Contents(tables=tables).model_dump_json(indent=1))
+        path.write_text(Contents(tables=tables).text())
         seen = Observation(tables={name: _stamps(commit, entries) for name, entries in listed.items()})
-        return commit_tables(store, project, Contents(tables=tables), files, path, seen, move=False)
+        wanted = {entry.path: entry.sha256 for entries in listed.values() for entry in entries}
+        return commit_tables(store, project, Contents(tables=tables), wanted, files, path, seen)
 
 
 def _files(store: DataStore, project: str, table: str, commit: str) -> list[Entry]:

@@ -94,7 +94,33 @@ def load_project(name: str) -> Project:
     features = Features(
         sql=query, row=file.row, target=file.target, task=file.task, exclude=file.exclude, slices=slices
     )
-    return Project(name=name, file=file, features=features, expectations=expectations, notebook=_notebook(folder, file))
+    return Project(
+        name=name,
+        file=file,
+        features=features,
+        expectations=expectations,
+        notebook=_notebook(folder, file),
+        scored=_scored(folder, file) or query,
+    )
+
+
+def _scored(folder: Path, file: ProjectFile) -> str | None:
+    """The query of the rows that are scored, where it is one of its own.
+
+    Raises:
+        ConfigError: it is no query over the project's tables, or its name leads elsewhere.
+        NotFoundError: there is no such file.
+    """
+    name = file.scoring.rows if file.scoring else None
+    if name is None:
+        return None
+    path = (folder / name).resolve()
+    line = strict_yaml.place(folder / "project.yaml", "scoring", "rows")
+    if path.parent != folder.resolve():
+        raise ConfigError(f"{line}: {name!r}", accepted="a file beside features.sql", next_step="correct that line")
+    if not path.is_file():
+        raise NotFoundError(f"{line}: no {path}", next_step="write the query that yields the rows to answer for")
+    return _query(path, file)
 
 
 def _with_tuned(folder: Path, file: ProjectFile) -> ProjectFile:

@@ -118,7 +118,7 @@ def export_edge(
 
     with _staged(to) as folder:
         mend(workspace, release)
-        plain = _stamped(_joined(workspace, release), release)
+        plain = _stamped(joined(workspace, release), release)
         test, golden = _rows(workspace, release)
         _check(plain, golden, release)
         graph, tried = smaller(plain, test, release, edge)
@@ -159,7 +159,7 @@ def _staged(to: Path) -> Iterator[Path]:
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 
-def _joined(workspace: Workspace, release: Release) -> bytes:
+def joined(workspace: Workspace, release: Release) -> bytes:
     """The bundle's graphs as one."""
     from components.adapters.onnx_graphs import fuse
 

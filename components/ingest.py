@@ -3,114 +3,118 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.artifacts import sha256
-from components.errors import ConflictError
 from components.ledger import effect_key
-from components.ports import Entry
-from components.records import Commit, FileStamp, Observation, to_json
-from components.source_settings import Table
-from components.sources import find
+from components.ports import Held
+from components.records import Commit, Observation, digest, to_json
+from components.source_adapters import open_source
+from components.source_settings import AnyTable
 from components.tables import MAIN, Contents, TableContents, contents, counted, data_digest, manifest
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from components.ports import DataStore
+    from components.ports import Arrived, DataStore, Entry
 
 
-def observe(sources: dict[str, Table]) -> Observation:
-    """The files behind every table right now. It looks and does not read; it runs every time.
+def observe(profile: str, sources: dict[str, AnyTable]) -> Observation:
+    """What is behind every table right now. It looks and does not read; it runs every time.
 
     Raises:
-        ConfigError: a path is not accepted.
-        NotFoundError: a path means no file.
-        UnavailableError: a remote file system does not answer.
+        ConfigError: a source's settings are not accepted.
+        NotFoundError: there is nothing where one says.
+        GateError: there are no rows.
+        UnavailableError: a file system or a database does not answer.
     """
-    return Observation(tables={table: find(table, source) for table, source in sources.items()})
+    workspace = open_workspace(profile)
+    return Observation(tables={table: open_source(workspace, table, one).look() for table, one in sources.items()})
 
 
-def ingest(project: str, profile: str, sources: dict[str, Table], seen: Observation) -> Commit:
-    """Commit the files that were seen as Parquet to the branch `ingest/PROJECT/KEY`.
+def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Observation) -> Commit:
+    """Commit what was seen as Parquet to the branch `ingest/PROJECT/KEY`.
 
-    Tables are streamed one after the other: memory does not grow with them. The same files give the same bytes. Where
-    `main` holds those bytes already, its newest commit is the result and nothing is written.
+    Tables are streamed one after the other: memory does not grow with them. The same sources give the same bytes; of
+    one that says how far it was read, only what came since is read, and lies beside what `main` holds of it. Where
+    `main` holds all of it already, its newest commit is the result and nothing is written.
 
     Args:
         project: the folder in the store; what it held before and is not produced any more is deleted.
         profile: names the data store.
         sources: table -> where it comes from.
-        seen: the files, from `observe`.
+        seen: what is there, from `observe`.
 
     Raises:
-        NotFoundError: a file is gone.
+        NotFoundError: a source is gone.
         ConfigError: a format, a declared type or a partition column is not accepted.
-        GateError: a file cannot be read as what it should be; names file, line and column.
-        ConflictError: a file changed while it was read.
-        UnavailableError: a file system does not answer, or the disk is full.
+        GateError: something cannot be read as what it should be; names file, line and column.
+        ConflictError: a source changed while it was read.
+        UnavailableError: a source does not answer, or the disk is full.
     """
     workspace = open_workspace(profile)
+    store = workspace.store
+    base = store.resolve(MAIN).id
+    before = contents(store, base, project) or Contents(tables={})
     with workspace.output() as out:
-        files: dict[str, Path] = {}
         tables, read = {}, {}
+        wanted: dict[str, str] = {}
+        files: dict[str, Path] = {}
         for name in sorted(sources):
-            tables[name], written, read[name] = _table(name, sources[name], seen.tables[name], out.folder / name)
-            files |= {f"{project}/{name}/{file}": path for file, path in written.items()}
-        now = observe(sources)
-        if now != seen:
-            raise ConflictError(
-                f"{_changed(seen, now)} changed while it was read",
-                accepted="files that stay as they are during the run",
-                next_step="run again when it is complete",
-            )
+            there = {entry.path: entry for entry in store.ls(base, f"{project}/{name}")}
+            held = _held(f"{project}/{name}/", sources[name], before.tables.get(name), there)
+            folder = out.folder / name
+            folder.mkdir()
+            arrived = open_source(workspace, name, sources[name]).read(seen.tables[name], held, folder)
+            tables[name], digests = _described(sources[name], arrived, held)
+            wanted |= {f"{project}/{name}/{file}": sha for file, sha in digests.items()}
+            new = {**arrived.files, **{file: path for file, (path, _) in arrived.objects.items()}}
+            files |= {f"{project}/{name}/{file}": path for file, path in new.items()}
+            read[name] = arrived.stamps
+        made = Contents(tables=tables)
         path = out.folder / manifest(project)
-        path.write_text(Contents(tables=tables).model_dump_json(indent=1))
-        made, read_files = Contents(tables=tables), Observation(tables=read)
-        return commit_tables(workspace.store, project, made, files, path, read_files, move=True)
+        path.write_text(made.text())
+        return commit_tables(store, project, made, wanted, files, path, Observation(tables=read), base)
 
 
-def _table(
-    name: str, source: Table, stamps: tuple[FileStamp, ...], folder: Path
-) -> tuple[TableContents, dict[str, Path], tuple[FileStamp, ...]]:
-    """One table as Parquet below `folder`: what it is, file name -> file, and the digests of what it was read from."""
-    from components.adapters.duckdb_reader import to_parquet
-    from components.staging import digests, stage
-
-    staged = folder / "staged"
-    staged.mkdir(parents=True)
-    local = stage(name, source, stamps, staged)
-    with ThreadPoolExecutor(1) as beside:  # reading is slower than hashing, and both read the same pages
-        hashing = beside.submit(digests, stamps, staged)
-        converted = to_parquet(name, source, local, folder)
-        read = tuple(
-            stamp.model_copy(update={"sha256": digest}) for stamp, digest in zip(stamps, hashing.result(), strict=True)
-        )
-    files = {file: converted.files[file] for file in sorted(converted.files)}
-    described = TableContents(
-        rows=converted.rows,
-        columns=converted.columns,
-        declared=tuple(sorted(source.columns)),
-        files={file: sha256(path) for file, path in files.items()},
+def _held(folder: str, source: AnyTable, table: TableContents | None, there: Mapping[str, Entry]) -> Held | None:
+    """What `main` holds of a table, for its source."""
+    if table is None:
+        return None
+    return Held(
+        entries={path.removeprefix(folder): entry for path, entry in there.items()},
+        columns=table.columns,
+        rows=table.rows,
+        position=table.position if table.origin == digest(source) else "",
     )
-    return described, files, read
 
 
-def _changed(seen: Observation, now: Observation) -> str:
-    before, after = ({stamp for stamps in found.tables.values() for stamp in stamps} for found in (seen, now))
-    return min(stamp.url for stamp in before ^ after)
+def _described(source: AnyTable, arrived: Arrived, held: Held | None) -> tuple[TableContents, dict[str, str]]:
+    """What the table is, and SHA-256 by name of all that lies in its folder."""
+    kept = {name: held.entries[name].sha256 for name in arrived.kept} if held else {}
+    own = {**kept, **{name: sha256(path) for name, path in arrived.files.items()}}
+    table = TableContents(
+        rows=arrived.rows,
+        columns=dict(arrived.columns),
+        declared=tuple(sorted(source.columns)),
+        files={name: own[name] for name in sorted(own) if name.endswith(".parquet")},
+        origin=digest(source) if arrived.position else "",
+        position=arrived.position,
+    )
+    return table, own | {name: sha for name, (_, sha) in arrived.objects.items()}
 
 
 def commit_tables(
     store: DataStore,
     project: str,
     made: Contents,
-    files: dict[str, Path],
+    wanted: Mapping[str, str],
+    files: Mapping[str, Path],
     described: Path,
     seen: Observation,
-    *,
-    move: bool,
+    base: str | None = None,
 ) -> Commit:
     """Write to `ingest/PROJECT/KEY` what `main` does not hold yet. Done again after a crash, it finds its own commit.
 
@@ -118,30 +122,24 @@ def commit_tables(
         store: where to.
         project: the folder in it.
         made: what the tables are.
-        files: path in the store -> file.
-        described: a file with `made`.
+        wanted: path in the store -> SHA-256.
+        files: path in the store -> file. Where there is a `base`, they may be taken over.
+        described: a file with `made`, in a folder for more.
         seen: where the tables come from, with digests.
-        move: the files may be taken over.
+        base: the commit that has the files of `wanted` that are not among `files`.
     """
-    digests = {
-        f"{project}/{name}/{file}": digest
-        for name, table in made.tables.items()
-        for file, digest in table.files.items()
-    }
-    tree = data_digest(project, [Entry(path, digest, files[path].stat().st_size) for path, digest in digests.items()])
     if contents(store, MAIN, project) == made:
-        return Commit(id=store.resolve(MAIN).id, branch=MAIN, tree=tree, tables=made.rows)
+        return _commit(store, project, store.resolve(MAIN).id, MAIN, made)
     branch = f"ingest/{project}/{effect_key()[:12]}"
     if branch not in store.branches(branch):
         store.branch(branch, MAIN)
     there = {entry.path: entry.sha256 for entry in store.ls(branch, project)}
+    lacking = [path for path, sha in wanted.items() if there.get(path) != sha]
     revision = store.commit(
         branch,
-        {
-            manifest(project): described,
-            **{path: file for path, file in files.items() if there.get(path) != digests[path]},
-        },
-        deletes=sorted(there.keys() - digests),
+        {manifest(project): described}
+        | {path: files[path] if path in files else _copied(store, base, path, described) for path in lacking},
+        deletes=sorted(there.keys() - wanted),
         message=f"Ingest {project}: {counted(made.rows)}",
         metadata={
             "project": project,
@@ -149,6 +147,17 @@ def commit_tables(
             "rows": json.dumps(made.rows),
         },
         key=effect_key(),
-        move=move,
+        move=base is not None,
     )
-    return Commit(id=revision.id, branch=branch, tree=tree, tables=made.rows)
+    return _commit(store, project, revision.id, branch, contents(store, revision.id, project) or made)
+
+
+def _copied(store: DataStore, base: str | None, path: str, beside: Path) -> Path:
+    """A copy of a file that `base` has and the branch has not: it is of an attempt before, or of a newer main."""
+    assert base is not None
+    return Path(shutil.copyfile(store.local(base, path), beside.with_name(path.replace("/", "+"))))
+
+
+def _commit(store: DataStore, project: str, revision: str, branch: str, made: Contents) -> Commit:
+    tree = data_digest(project, store.ls(revision, project))
+    return Commit(id=revision, branch=branch, tree=tree, tables=made.rows)

@@ -24,6 +24,7 @@ from components import config
 from components.fingerprint import fingerprint
 from components.place import Place, Stat
 from components.records import Artifact, Commit, Published, Record, Skipped, digest, parts, to_json
+from components.scores import BRANCH, Predictions
 
 _effect_key: ContextVar[str] = ContextVar("effect_key")
 
@@ -258,6 +259,8 @@ def lost(gone: Sequence[Artifact | Commit]) -> str:
     first, more = gone[0], f", and {len(gone) - 1} more" if len(gone) > 1 else ""
     if isinstance(first, Artifact):
         return f"{first.path} is gone or was replaced{more}"
+    if isinstance(first, Predictions):
+        return f"the branch {BRANCH} holds other predictions than commit {first.id[:12]} by now{more}"
     if isinstance(first, Published):
         return f"main does not hold the data of commit {first.id[:12]} any more{more}"
     return f"commit {first.id[:12]} is gone{more}"

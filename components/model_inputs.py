@@ -58,6 +58,29 @@ def to_tensors(table: pa.Table, features: Mapping[str, str]) -> dict[str, npt.ND
     return {name: _column(table[name], kind).reshape(-1, width(kind)) for name, kind in features.items()}
 
 
+def to_coded(table: pa.Table, features: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    """What `to_tensors` yields, but a text as its distinct ones, `NAME.words`, and each row's place, `NAME.places`."""
+    import numpy as np
+
+    made: dict[str, npt.NDArray[Any]] = {}
+    for name, kind in features.items():
+        if kind == "string":
+            coded = _coded(table[name])
+            made[f"{name}.words"] = coded.dictionary.to_numpy(zero_copy_only=False).reshape(-1, 1)
+            made[f"{name}.places"] = coded.indices.to_numpy().astype(np.int64)
+        else:
+            made[name] = _column(table[name], kind).reshape(-1, width(kind))
+    return made
+
+
+def _coded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Texts as each distinct one once; a missing one is empty."""
+    import pyarrow.compute as pc
+
+    coded = pc.fill_null(column, "").combine_chunks()
+    return coded.dictionary_encode()
+
+
 def frame_to_tensors(frame: pd.DataFrame, features: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """What `to_tensors` yields, from a frame that `to_frame` made."""
     return {name: _tensor(frame[name].to_numpy()) for name in features}
@@ -113,7 +136,7 @@ def _column(column: pa.ChunkedArray, kind: str) -> npt.NDArray[Any]:
 
     values: npt.NDArray[Any]
     if kind == "string":
-        coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()  # makes each distinct text once
+        coded = _coded(column)  # makes each distinct text once
         values = coded.dictionary.to_numpy(zero_copy_only=False)[coded.indices.to_numpy()]
     elif is_array(kind):
         values = matrix(column).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from components.place import Stat
+    from components.records import FileStamp
     from components.serve_settings import Triton
 
 
@@ -165,6 +166,60 @@ class DataStore(Protocol):
             needed: names, ids of commits among them.
             before: POSIX seconds.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What `main` holds of a table: its files by name, column -> DuckDB type, and its rows.
+
+    `position` is how far the source had been read, in its own words; empty where that was another source, or one that
+    is read as a whole.
+    """
+
+    entries: Mapping[str, Entry]
+    columns: Mapping[str, str]
+    rows: int
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A table as its source gives it now.
+
+    `files` are new ones on this machine, by the name that they get in the table's folder; they may be moved. `kept` are
+    the names of those that `main` holds and that stay as they are. `objects` are new files that a row of the table
+    names (name -> file and SHA-256); they may be moved too, and those that stay are among `kept`.
+    """
+
+    rows: int
+    columns: Mapping[str, str]
+    files: Mapping[str, Path]
+    stamps: tuple[FileStamp, ...]
+    kept: Sequence[str] = ()
+    position: str = ""
+    """How far it was read: what the next reading gets back in `Held`."""
+    objects: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where one table comes from. The same source, with the same held before it, gives the same bytes.
+
+    Every method raises `ConfigError` for settings that are not accepted, `NotFoundError` for what is not there,
+    `GateError` for what cannot be read as what it should be, and `UnavailableError` where nobody answers.
+    """
+
+    def look(self) -> tuple[FileStamp, ...]:
+        """What is there now: cheap, and without reading it. Equal stamps: nothing has to be read."""
+
+    def read(self, stamps: tuple[FileStamp, ...], held: Held | None, folder: Path) -> Arrived:
+        """The table as it was when it was looked at, in Parquet files below `folder`. Memory does not grow with it.
+
+        Raises:
+            ConflictError: it is not any more what `stamps` say.
+        """
+
+    def here(self) -> tuple[str, ...]:
+        """Files and folders of this machine that it reads, outside packages: absolute, or below the repository."""
 
 
 class Tracker(Protocol):

@@ -26,10 +26,11 @@ from components.online_settings import OnlineFeatures
 from components.records import INCIDENTAL, Scalar
 from components.rollout_settings import RolloutRules
 from components.schedule import Schedule
+from components.scoring_settings import Scoring
 from components.selection_settings import Selection
 from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
-from components.source_settings import Table
+from components.source_settings import AnyTable
 
 
 def _watchable(value: str) -> str:
@@ -38,8 +39,8 @@ def _watchable(value: str) -> str:
         check_new_ref(value, "branch")
     except ConfigError as error:
         raise ValueError(error.accepted) from None
-    if value in {MAIN, "predictions", "releases"} or value.startswith("ingest/"):
-        raise ValueError("a branch that others write; main, releases, predictions and ingest/... are Trilha's own")
+    if value in {MAIN, "predictions", "releases", "scores"} or value.startswith("ingest/"):
+        raise ValueError("a branch that others write; main, releases, predictions, scores, ingest/... are Trilha's own")
     return value
 
 
@@ -309,7 +310,7 @@ class ProjectFile(Settings):
 
     title: str
     description: str = ""
-    sources: dict[Name, Table] = Field(min_length=1)
+    sources: dict[Name, AnyTable] = Field(min_length=1)
     watch: Branch | None = None
     """A branch of the data store whose commits start the lifecycle: they hold the tables, in place of `sources`."""
     schedule: Schedule | None = None
@@ -333,6 +334,8 @@ class ProjectFile(Settings):
     selection: Selection | None = None
     """Several releases that answer side by side; none: the one that serves."""
     edge: Edge = Edge()
+    scoring: Scoring | None = None
+    """How `trilha score` answers for many rows at once; with it the DAG is deployed beside the lifecycle."""
     policy: dict[Name, Policy] = {}
     """Step -> policy, in place of the DAG's own."""
     placement: dict[Name, Name] = {}
@@ -396,3 +399,5 @@ class Project(Settings):
     features: Features
     expectations: dict[str, tuple[Expectation, ...]]
     notebook: Notebook
+    scored: str
+    """The query that yields the rows of the DAG `scoring`."""

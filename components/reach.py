@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from components import config, runs
+from components import config, runs, scores
 from components.errors import NotFoundError, TrilhaError
 from components.gateway.log import answered
 from components.reconcile import tag_of
@@ -23,6 +24,7 @@ from components.runs import RunLog
 from components.versions import kept
 
 if TYPE_CHECKING:
+    from components.ports import Revision
     from components.records import Release
     from components.workspace import Workspace
 
@@ -58,8 +60,9 @@ def names_in(text: str) -> set[str]:
 def reach(workspace: Workspace, before: float) -> Reach:
     """What is needed now.
 
-    The manifests that stay; the runs that were written to since `before`, and the newest one of each project; the
-    entries of the ledger that were written or found since then; and the entries of all the steps that these name.
+    The manifests and the nights of predictions that stay; the runs that were written to since `before`, and the newest
+    one of each project; the entries of the ledger that were written or found since then; and the entries of all the
+    steps that these name.
 
     Args:
         workspace: its parts.
@@ -92,6 +95,9 @@ def _texts(workspace: Workspace, before: float, dropped: list[Release]) -> Itera
         for entry in store.ls(head):
             if entry.path not in paths:
                 yield store.local(head, entry.path).read_text()
+    for project in projects(store):
+        for night in _nights(workspace, project):
+            yield f"{night.id} {night.metadata}"
     log = RunLog(workspace)
     yield from map(log.text, _runs(log, before))
 
@@ -110,6 +116,11 @@ def _runs(log: RunLog, before: float) -> Iterator[str]:
                 continue
         if used[run].changed >= before:
             yield run
+
+
+def _nights(workspace: Workspace, project: str) -> Iterator[Revision]:
+    """The nights of predictions that stay: each row of one has a receipt."""
+    return islice(scores.nights(workspace.store, project), workspace.profile.retention.nights)
 
 
 # --- releases ---------------------------------------------------------------------------------------------------------
@@ -145,6 +156,7 @@ def _needed(workspace: Workspace, project: str, found: list[Release], before: fl
     ours = {tag_of(release) for release in found}
     tagged = {commit for name, commit in store.tags().items() if name not in ours}
     stay |= {release.number for release in found if release.commit.id in tagged}
+    stay |= {int(night.metadata["release"]) for night in _nights(workspace, project)}
     return stay | answered(store, project)
 
 

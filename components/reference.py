@@ -10,59 +10,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.model_inputs import is_array
+from components.model_inputs import is_array, width
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 BINS = 20
 """Bins of a number, at the training rows' quantiles."""
 TOP = 50
 """Texts that are counted one by one."""
+MOST = 10_000_000
+"""Numbers that quantiles are taken of: of more, every second, every third, ..."""
+MANY = 1_000_000
+"""Different texts that are counted at a time; beyond, those that were seen once so far become `other`."""
 
 
-def reference_profile(train: pa.Table, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """The profile of `train`, ready for JSON.
+def reference_profile(train: Path, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The profile of the training rows, ready for JSON. A column is read at a time.
 
     Args:
-        train: the training rows.
+        train: the training rows, Parquet.
         inputs: input column -> `string`, `double`, `bigint` or `double[N]`.
     """
+    import pyarrow.parquet as pq
+
+    rows = pq.read_metadata(train).num_rows
     columns = {
-        name: {"type": kind, **(_texts(train[name]) if kind == "string" else _numbers(_flat(train[name], kind)))}
+        name: {"type": kind, **(_texts(train, name) if kind == "string" else _numbers(train, name, kind, rows))}
         for name, kind in inputs.items()
     }
-    return {"rows": train.num_rows, "columns": columns}
+    return {"rows": rows, "columns": columns}
 
 
-def _texts(column: pa.ChunkedArray) -> dict[str, Any]:
-    present = column.drop_null()
-    counted = [(found["values"], found["counts"]) for found in present.value_counts().to_pylist()]
-    top = dict(sorted(counted, key=lambda item: (-item[1], item[0]))[:TOP])
-    return {"counts": top, "other": len(present) - sum(top.values()), "missing": column.null_count}
+def _columns(train: Path, name: str) -> Iterator[pa.Array]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(train) as file:
+        for batch in file.iter_batches(batch_size=1 << 20, columns=[name]):
+            yield batch.column(0)
 
 
-def _flat(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
-    """An array's numbers are one histogram: a pixel alone says little."""
-    import pyarrow.compute as pc
+def _texts(train: Path, name: str) -> dict[str, Any]:
+    counted: Counter[str] = Counter()
+    present = missing = 0
+    for column in _columns(train, name):
+        texts = column.drop_null()
+        present, missing = present + len(texts), missing + column.null_count
+        counted.update({found["values"]: found["counts"] for found in texts.value_counts().to_pylist()})
+        if len(counted) > MANY:
+            counted = Counter({text: count for text, count in counted.items() if count > 1})
+    top = dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:TOP])
+    return {"counts": top, "other": present - sum(top.values()), "missing": missing}
 
-    return pc.list_flatten(column) if is_array(kind) else column
 
-
-def _numbers(column: pa.ChunkedArray) -> dict[str, Any]:
+def _values(train: Path, name: str, kind: str) -> Iterator[npt.NDArray[np.float64]]:
+    """The numbers of a column that are there; an array's are one histogram, for a pixel alone says little."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = pc.cast(column.drop_null(), pa.float64()).to_numpy()
-    values = values[~np.isnan(values)]
-    if len(values) == 0:
-        return {"edges": [], "counts": [], "missing": len(column)}
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
+    for column in _columns(train, name):
+        flat = pc.list_flatten(column) if is_array(kind) else column
+        values = pc.cast(flat.drop_null(), pa.float64()).to_numpy()
+        yield values[~np.isnan(values)]
+
+
+def _numbers(train: Path, name: str, kind: str, rows: int) -> dict[str, Any]:
+    import numpy as np
+
+    each = width(kind)
+    step = -(-rows * each // MOST)
+    kept, ends = [], []
+    for values in _values(train, name, kind):
+        if len(values):
+            kept.append(values[::step].copy())
+            ends += [values.min(), values.max()]
+    if not ends:
+        return {"edges": [], "counts": [], "missing": rows * each}
+    edges = np.quantile(np.concatenate(kept), np.linspace(0, 1, BINS + 1), overwrite_input=True)
+    edges[0], edges[-1] = min(ends), max(ends)
+    edges = np.unique(edges)
     if len(edges) == 1:  # a constant: one bin from it to itself
         edges = np.repeat(edges, 2)
-    counts, _ = np.histogram(values, edges)
-    return {"edges": edges.tolist(), "counts": counts.tolist(), "missing": len(column) - len(values)}
+    del kept
+    counts = np.zeros(len(edges) - 1, np.int64)
+    for values in _values(train, name, kind):
+        counts += np.histogram(values, edges)[0]
+    return {"edges": edges.tolist(), "counts": counts.tolist(), "missing": rows * each - int(counts.sum())}

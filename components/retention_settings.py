@@ -12,5 +12,7 @@ class Retention(Settings):
 
     releases: PositiveInt | None = None
     """Of each project, the newest so many; none: all. What serves, answers, has a tag or a receipt stays anyway."""
+    nights: PositiveInt | None = None
+    """Of each project's predictions for all rows, the newest so many; none: all, as each row has a receipt."""
     days: PositiveInt = 14
     """That what nothing needs stays for a look, and for runs that are going on, since it was last used."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from components.adapters.store_rules import MAIN, tree_digest
 from components.errors import NotFoundError
 from components.ports import DataStore, Entry
 from components.records import FileStamp, Record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "COMMIT",
@@ -22,6 +26,7 @@ __all__ = [
     "contents",
     "counted",
     "data_digest",
+    "local_files",
     "manifest",
     "sources_of",
 ]
@@ -39,6 +44,10 @@ class TableContents(Record):
     declared: tuple[str, ...]
     """Columns whose type project.yaml states."""
     files: dict[str, str]
+    origin: str = ""
+    """Digest of the settings of a source that is read further, not anew."""
+    position: str = ""
+    """How far it was read."""
 
 
 class Contents(Record):
@@ -50,6 +59,10 @@ class Contents(Record):
     def rows(self) -> dict[str, int]:
         """Rows by table."""
         return {name: table.rows for name, table in self.tables.items()}
+
+    def text(self) -> str:
+        """As it lies in the store."""
+        return self.model_dump_json(indent=1, exclude_defaults=True)
 
 
 def manifest(project: str) -> str:
@@ -77,6 +90,17 @@ def sources_of(store: DataStore, ref: str, project: str | None = None) -> dict[s
         waiting += [parent for parent in revision.parents if parent not in seen]  # a merge's last is what came in
         seen.update(revision.parents)
     return {}
+
+
+def local_files(store: DataStore, ref: str, project: str) -> dict[str, list[Path]]:
+    """Each table's Parquet files at the commit `ref`, as local ones."""
+    found: dict[str, list[Path]] = {}
+    for entry in store.ls(ref, project):
+        if not entry.path.endswith(".parquet"):  # an object that a row names
+            continue
+        table = entry.path.removeprefix(f"{project}/").split("/", 1)[0]
+        found.setdefault(table, []).append(store.local(ref, entry.path))
+    return found
 
 
 def data_digest(project: str, entries: Iterable[Entry]) -> str:

@@ -185,7 +185,8 @@ def _read(store: DataStore, commit: Commit, project: str, table: str) -> _Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    paths = tuple(entry.path for entry in store.ls(commit.id, f"{project}/{table}"))
+    listed = store.ls(commit.id, f"{project}/{table}")
+    paths = tuple(entry.path for entry in listed if entry.path.endswith(".parquet"))
     parts = [pq.read_table(store.local(commit.id, path)) for path in paths]
     files = sources_of(store, commit.id, project).get(table, ())
     sources = tuple(file.url for file in files if not file.url.startswith(COMMIT))  # that file is the one in the store

@@ -15,6 +15,7 @@ from components.errors import UnavailableError
 from components.ledger import Ledger
 from components.profile import Profile
 from components.records import Artifact, Commit, Published
+from components.scores import Predictions, holds
 from components.tables import MAIN, contents
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class Workspace:
             return False
         if isinstance(part, Published):
             return contents(self.store, MAIN, part.project) == contents(self.store, part.id, part.project)
+        if isinstance(part, Predictions):
+            return holds(self.store, part.id, part.project)
         return True
 
     @contextmanager

@@ -17,8 +17,9 @@ from components.calls import PackedCall
 from components.errors import TrilhaError
 from components.runs import Header
 from components.workspace import open_workspace
+from flows.dag import Dag
 from flows.engines.prefect_placed import do_here
-from flows.execute import LAST, execute, lifecycle_of
+from flows.execute import LAST, execute, lifecycle_of, scoring_of
 from flows.readiness import make_ready, needed_by
 
 
@@ -46,7 +47,24 @@ def lifecycle(project: Project, profile: Profile = "local", until: Step = LAST, 
         until: Stop after this step; `release` is the last one.
         commit: A branch, tag or commit of the data store whose tables are taken. Empty: the project's own sources.
     """
-    dag = lifecycle_of(project, profile, None if until == LAST else until, commit or None)
+    _run(lifecycle_of(project, profile, None if until == LAST else until, commit or None), project, profile)
+
+
+@flow(persist_result=False)
+def scoring(project: Project, profile: Profile = "local", release: int = 0, commit: str = "") -> None:
+    """Predictions for every row, as `trilha score PROJECT`.
+
+    Args:
+        project: What is answered for: a folder under config/projects.
+        profile: Where it runs: a file under config/profiles.
+        release: The number of the release that answers. 0: the one that serves.
+        commit: A branch, tag or commit of the data store whose rows are answered. Empty: what `main` holds.
+    """
+    _run(scoring_of(project, profile, release or None, commit or None), project, profile)
+
+
+def _run(dag: Dag, project: str, profile: str) -> None:
+    """Run a DAG as the flow run that is going on."""
     wanted = [service for service in needed_by(dag, "prefect") if service != "prefect"]  # it is what runs this
     make_ready(open_workspace(profile), wanted)
     execute(dag, project=project, profile=profile, engine="prefect")

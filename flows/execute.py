@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from components import config, strict_yaml
-from components.errors import ConfigError
+from components.errors import ConfigError, nearest
+from components.project import Policy, Project
 from components.reconcile import look_after
 from components.records import Record
 from components.runs import Header, NodeState, Run, Status, Watcher, new_header
@@ -25,6 +26,9 @@ ENGINES = {
 
 LAST = "release"
 """The step that a whole lifecycle ends with."""
+
+LIFECYCLE, SCORING = DAGS = ("lifecycle", "scoring")
+"""What a project has runs of."""
 
 
 def lifecycle_of(project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:
@@ -44,18 +48,70 @@ def lifecycle_of(project: str, profile: str, last: str | None = None, commit: st
     from flows.lifecycle import FROM_COMMIT, FROM_SOURCES, POLICIES, lifecycle  # not before the project is known
 
     unused = FROM_SOURCES if found else FROM_COMMIT
-    policies = {step: policy for step, policy in {**POLICIES, **settings.file.policy}.items() if step not in unused}
-    placement = {step: pool for step, pool in settings.file.placement.items() if step not in unused}
-    dag = trace(
+    dag = _traced(
         lifecycle,
-        settings,
-        profile,
-        found,
-        policies=policies,
-        placement=placement,
-        line_of=lambda what, name: strict_yaml.place(config.project_folder(project) / "project.yaml", what, name),
+        (settings, profile, found),
+        POLICIES,
+        lambda step: step not in unused and not _scores(step),
     )
     return until(dag, last) if last else dag
+
+
+def scoring_of(project: str, profile: str, release: int | None = None, commit: str | None = None) -> Dag:
+    """The traced scoring of a project.
+
+    Args:
+        project: its name.
+        profile: its name.
+        release: the number of the one that answers; None: the one that serves when it runs.
+        commit: a branch, tag or commit of the data store; None: what `main` holds when it runs.
+
+    Raises:
+        ConfigError, NotFoundError: there is no such project or profile.
+    """
+    settings = config.load_project(project)
+    config.load_profile(profile)
+    from flows.scoring import POLICIES, scoring
+
+    return _traced(scoring, (settings, profile, release, commit), POLICIES, _scores)
+
+
+def dag_named(name: str, project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:
+    """The traced DAG of that name; each takes a commit's data where it is given one.
+
+    Raises:
+        ConfigError, NotFoundError: there is no such DAG, project, profile, commit or step.
+    """
+    if name not in DAGS:
+        raise ConfigError(f"DAG {name!r}{nearest(name, DAGS)}", accepted=", ".join(DAGS))
+    if name == SCORING:
+        dag = scoring_of(project, profile, commit=commit)
+        return until(dag, last) if last else dag
+    return lifecycle_of(project, profile, last, commit)
+
+
+def _scores(step: str) -> bool:
+    """Whether a step, or a node by its name, is of the DAG `scoring`."""
+    from flows.scoring import STEPS
+
+    return step.partition("-")[0] in STEPS
+
+
+def _traced(
+    dag: Callable[..., object],
+    arguments: tuple[Any, ...],
+    policies: Mapping[str, Policy],
+    has: Callable[[str], bool],
+) -> Dag:
+    """`dag` with what project.yaml says of the steps that it `has`: there are others, of other DAGs."""
+    project: Project = arguments[0]
+    return trace(
+        dag,
+        *arguments,
+        policies={step: policy for step, policy in {**policies, **project.file.policy}.items() if has(step)},
+        placement={step: pool for step, pool in project.file.placement.items() if has(step)},
+        line_of=lambda what, name: strict_yaml.place(config.project_folder(project.name) / "project.yaml", what, name),
+    )
 
 
 def engine_named(name: str) -> Engine:
@@ -82,7 +138,7 @@ def execute(
     """Run `dag` to its result. Where a whole lifecycle makes no new release, the newest one is seen to serve.
 
     Args:
-        dag: from `lifecycle_of`.
+        dag: from `lifecycle_of` or `scoring_of`.
         project: its name, for the run's header.
         profile: its name.
         engine: in place of the profile's own.

@@ -21,8 +21,8 @@ from components import config
 from components.errors import UnavailableError
 from components.profile import GitStore, Profile, Services
 from components.runs import RunLog
-from components.sources import PACKAGE, find, on_this_machine
-from components.workspace import Workspace
+from components.source_adapters import open_source
+from components.workspace import Workspace, open_workspace
 
 COPIED = ("config", "notebooks", "requirements.lock")
 """What a run reads from its repository, beside the files of its sources."""
@@ -49,7 +49,7 @@ class Fresh:
             source = config.root() / name
             if source.exists():
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, root / name)
-        _link_sources(project, root)
+        _link_sources(project, profile, root)
         own = _own(config.load_profile(profile), Path(".trilha") / profile)
         written = own.model_dump(mode="json")
         (root / "config" / "profiles" / f"{profile}.yaml").write_text(yaml.safe_dump(written))
@@ -131,23 +131,25 @@ def _own(profile: Profile, state: Path) -> Profile:
     )
 
 
-def _link_sources(project: str, root: Path) -> None:
+def _link_sources(project: str, profile: str, root: Path) -> None:
     """Have the project's own files under `root` too, by hard links: a container would not see where others lead."""
     for table, source in config.load_project(project).file.sources.items():
-        if source.path.startswith(PACKAGE):
-            continue
-        for stamp in find(table, source):
-            there, name = on_this_machine(stamp.url), PurePosixPath(stamp.url.removeprefix("file://"))
-            if there is None or name.is_absolute():
+        for name in open_source(open_workspace(profile), table, source).here():
+            here, there = root / name, config.root() / name
+            if PurePosixPath(name).is_absolute() or here.exists():
                 continue
-            here = root / name
             here.parent.mkdir(parents=True, exist_ok=True)
-            if here.exists():
-                continue
-            try:
-                here.hardlink_to(there)
-            except OSError:  # another file system
-                shutil.copy2(there, here)
+            if there.is_dir():
+                shutil.copytree(there, here, copy_function=_link)
+            else:
+                _link(str(there), str(here))
+
+
+def _link(there: str, here: str) -> None:
+    try:
+        Path(here).hardlink_to(there)
+    except OSError:  # another file system
+        shutil.copy2(there, here)
 
 
 def _parsed(output: str) -> dict[str, Any]:

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def needed_by(dag: Dag, engine: str) -> list[str]:
     """The services that a run of `dag` on `engine` talks to."""
     steps = {node.step.__name__ for node in dag.nodes}
+    asked = any(node.arguments.get("through") == "triton" for node in dag.nodes)
     return [
         *(["prefect"] if engine == "prefect" else []),
         *(["mlflow", "tensorboard"] if steps & {"train", "select", "register"} else []),
-        *(["triton"] if steps & {"qualify", "release"} else []),
+        *(["triton"] if asked or steps & {"qualify", "release"} else []),
     ]
 
 

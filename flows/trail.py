@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components import config
+from components import config, scores
 from components.errors import NotFoundError, TrilhaError
 from components.gateway import receipts
 from components.gateway.log import logged
@@ -19,6 +19,7 @@ from components.runs import RunLog
 from components.tables import sources_of
 
 if TYPE_CHECKING:
+    from components.ports import Revision
     from components.workspace import Workspace
 
 MINIMUM = 6
@@ -48,6 +49,9 @@ def trail(workspace: Workspace, name: str) -> list[Link]:
     receipt = receipts.parse(name)
     if receipt is not None:
         return list(_of_prediction(workspace, receipt))
+    of_night = scores.parse(name)
+    if of_night is not None:
+        return list(_of_scored(workspace, of_night))
     known = [release for project in config.project_names() for release in releases(workspace.store, project)]
     for release in known if name else ():  # the run of a rollback has no name
         if name in _names(release, workspace) or (len(name) >= MINIMUM and _begins(release, workspace, name)):
@@ -78,6 +82,25 @@ def _of_prediction(workspace: Workspace, receipt: Receipt) -> Iterator[Link]:
     rows = [", ".join(f"{name}={value}" for name, value in one.items()) for one in logged(workspace.store, receipt)]
     yield Link("prediction", receipt.request, (f"{receipt.moment:%Y-%m-%dT%H:%M:%S.%fZ}, {row}", *rows))
     yield from of_release(workspace, release)
+
+
+def _of_scored(workspace: Workspace, receipt: scores.Receipt) -> Iterator[Link]:
+    """The chain from a row of a night: what was said of it, what said so, and the data that it was."""
+    revision, row = scores.found(workspace.store, receipt)
+    lines = tuple(f"{name}={value}" for name, value in (row or {}).items() if name != scores.RECEIPT)
+    what = "the whole night" if receipt.row is None else f"row {receipt.row}"
+    yield Link("prediction", receipt.night, (f"{revision.created}, {what}, commit {revision.id}", *lines))
+    yield from of_release(workspace, release_number(workspace.store, receipt.project, receipt.release))
+    yield from _of_commit(workspace, revision.metadata["data"], receipt.project)
+
+
+def _of_night(workspace: Workspace, revision: Revision) -> Iterator[Link]:
+    """The chain from a commit of predictions."""
+    said = revision.metadata
+    words = f"{int(said['rows']):,} rows, receipts {said['receipts']}"
+    yield Link("predictions", revision.id, (f"{revision.created}  {revision.message.splitlines()[0]}", words))
+    yield from of_release(workspace, release_number(workspace.store, said["project"], int(said["release"])))
+    yield from _of_commit(workspace, said["data"], said["project"])
 
 
 def _names(release: Release, workspace: Workspace) -> set[str]:
@@ -150,7 +173,7 @@ def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
     states = log.nodes(header.id)
     lines = tuple(f"{state.name}: {state.status}" for state in states.values())
     yield Link("run", header.id, (f"{header.dag} of {header.project} on {header.engine}, {header.started}", *lines))
-    state = states.get("publish") or states.get("ingest") or states.get("adopt")
+    state = states.get("collect") or states.get("publish") or states.get("ingest") or states.get("adopt")
     if state is not None and state.output:
         yield from _of_commit(workspace, state.output["id"], header.project)
 
@@ -158,6 +181,9 @@ def _of_run(workspace: Workspace, name: str) -> Iterator[Link]:
 def _of_commit(workspace: Workspace, name: str, project: str | None = None) -> Iterator[Link]:
     """A data commit and, from its metadata or that of what it was merged from, the files it was made from."""
     revision = workspace.store.resolve(name)
+    if "night" in revision.metadata:
+        yield from _of_night(workspace, revision)
+        return
     yield Link("commit", revision.id, (f"{revision.created}  {revision.message.splitlines()[0]}",))
     for table, files in sources_of(workspace.store, revision.id, project).items():
         for file in files:

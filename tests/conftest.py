@@ -27,6 +27,7 @@ pytest_plugins = [
     "tests.containers",
     "tests.yard",
     "tests.redis_server",
+    "tests.spark",
 ]
 
 # Keras and TensorFlow log with absl, whose handler keeps the standard error it was imported under and closes it when

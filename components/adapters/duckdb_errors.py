@@ -39,8 +39,9 @@ def translated(table: str, files: Sequence[LocalFile], folder: Path) -> Iterator
     try:
         yield
     except OSError as error:  # Arrow's, when it writes
-        if is_full(error):
-            raise disk_full(folder) from error
+        known = out_of_room(table, error, folder)
+        if known is not None:
+            raise known from error
         raise
     except pa.ArrowNotImplementedError as error:
         raise ConfigError(
@@ -49,15 +50,21 @@ def translated(table: str, files: Sequence[LocalFile], folder: Path) -> Iterator
             next_step="correct `columns` in project.yaml",
         ) from error
     except duckdb.Error as error:
-        text = str(error)
-        if "No space left on device" in text:
-            raise disk_full(folder) from error
-        if text.startswith("Out of Memory Error"):
-            raise UnavailableError(
-                f"table {table!r}: not enough memory: {text.splitlines()[0]}",
-                next_step="free some, or partition by a column with fewer values, then run again",
-            ) from error
-        raise _explain(table, files, text) from error
+        known = out_of_room(table, error, folder)
+        raise known or _explain(table, files, str(error)) from error
+
+
+def out_of_room(table: str, error: Exception, folder: Path) -> UnavailableError | None:
+    """The error for a disk, that of `folder`, or a memory that does not suffice, if that is what `error` is about."""
+    text = str(error)
+    if is_full(error):
+        return disk_full(folder)
+    if text.startswith("Out of Memory Error"):
+        return UnavailableError(
+            f"table {table!r}: not enough memory: {text.splitlines()[0]}",
+            next_step="free some, or partition by a column with fewer values, then run again",
+        )
+    return None
 
 
 def _explain(table: str, files: Sequence[LocalFile], text: str) -> TrilhaError:

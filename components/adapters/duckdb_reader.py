@@ -60,8 +60,8 @@ def to_parquet(table: str, source: Table, files: Sequence[LocalFile], folder: Pa
         UnavailableError: the disk is full.
     """
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(folder / "spill")}) as connection:
-        _set_up(connection)
-        _check_types(connection, table, source)
+        set_up(connection)
+        check_types(connection, table, source.columns)
         with translated(table, files, folder), _misfits(connection, table, source, files):
             columns = _columns(connection, table, source, files)
             query = _query(source, files, columns)
@@ -70,9 +70,9 @@ def to_parquet(table: str, source: Table, files: Sequence[LocalFile], folder: Pa
                 _check_column(table, source.partition, columns, "`partition`")
             reader = connection.execute(query).to_arrow_reader(group)
             with ParquetFiles(table, folder, reader.schema, group, source.partition) as target:
-                _pump(reader, target)
+                pump(reader, target)
                 written = target.finish()
-            columns = _describe(connection, query)
+            columns = describe(connection, query)
     if not target.rows:
         raise GateError(f"table {table!r}: no rows in {_named(files)}", accepted="at least one row below the header")
     return Converted(written, target.rows, columns)
@@ -95,15 +95,15 @@ def described(table: str, source: Table, files: dict[str, Path], folder: Path) -
     """
     local = [LocalFile(name, path, "parquet") for name, path in files.items()]
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(folder / "spill")}) as connection:
-        _set_up(connection)
-        _check_types(connection, table, source)
+        set_up(connection)
+        check_types(connection, table, source.columns)
         with translated(table, local, folder):
             _columns(connection, table, source, local)
             query = f"FROM {_reader(source, local, {})}"
-            columns = _describe(connection, query)
+            columns = describe(connection, query)
             rows = connection.execute(f"SELECT count(*) {query}").fetchall()[0][0]
         for column, type_ in source.columns.items():
-            wanted = _describe(connection, f"SELECT CAST(NULL AS {type_}) AS x")["x"]
+            wanted = describe(connection, f"SELECT CAST(NULL AS {type_}) AS x")["x"]
             if columns[column] != wanted:
                 raise GateError(
                     f"table {table!r}: column {column!r} is {columns[column]} in {_named(local)}",
@@ -115,7 +115,7 @@ def described(table: str, source: Table, files: dict[str, Path], folder: Path) -
     return Converted(files, rows, columns)
 
 
-def _set_up(connection: duckdb.DuckDBPyConnection) -> None:
+def set_up(connection: duckdb.DuckDBPyConnection) -> None:
     """Nothing is fetched, and nothing depends on the machine's time zone."""
     connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
     connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = true; SET enable_progress_bar = false")
@@ -126,8 +126,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_types(connection: duckdb.DuckDBPyConnection, table: str, source: Table) -> None:
-    for column, type_ in source.columns.items():
+def check_types(connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> None:
+    """Refuse a declared type that does not exist."""
+    for column, type_ in columns.items():
         try:
             known = _TYPE.fullmatch(type_) and connection.execute(f"SELECT CAST(NULL AS {type_})")
         except duckdb.Error:
@@ -188,7 +189,7 @@ def _check_column(table: str, column: str, columns: Mapping[str, str], key: str,
 def _of_file(connection: duckdb.DuckDBPyConnection, table: str, source: Table, file: LocalFile) -> dict[str, str]:
     if file.format == "csv":
         return _of_csv(connection, table, source, file)
-    columns = _describe(connection, f"FROM {_reader(source, [file], {})}")
+    columns = describe(connection, f"FROM {_reader(source, [file], {})}")
     for name in (name for name, type_ in columns.items() if type_ == "JSON" and name not in source.columns):
         line = odd_line(file.path, name)
         if line:
@@ -224,7 +225,8 @@ def _of_csv(connection: duckdb.DuckDBPyConnection, table: str, source: Table, fi
     return {column["name"]: column["type"] for column in columns}
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
+def describe(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
+    """Column -> type of what a query yields."""
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {query}").fetchall()}
 
 
@@ -279,7 +281,7 @@ def _rows_a_group(connection: duckdb.DuckDBPyConnection, file: LocalFile, column
     return int(min(max(fitting, 2048), 122_880))
 
 
-def _pump(reader: pa.RecordBatchReader, target: ParquetFiles) -> None:
+def pump(reader: pa.RecordBatchReader, target: ParquetFiles) -> None:
     """Read in this thread, and encode in another; one batch waits between them."""
     waiting: Future[None] | None = None
     with ThreadPoolExecutor(1) as encoder:

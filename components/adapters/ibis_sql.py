@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from components.adapters.sql_rules import DIALECT, checked
+from components.adapters.sql_order import order_matters
+from components.adapters.sql_rules import DIALECT
 from components.errors import ConfigError
 
 if TYPE_CHECKING:
     import ibis
     import pyarrow as pa
 
-_LINE = re.compile(r"^LINE \d+:", re.MULTILINE)
+BATCH = 131_072
+"""Rows that come at a time."""
 
 
-def run_sql(url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, source: str) -> pa.Table:
-    """The rows that `sql` yields over `tables`.
+class IbisRows:
+    """The rows of an expression."""
+
+    def __init__(self, expression: ibis.Table) -> None:
+        self.schema: pa.Schema = expression.schema().to_pyarrow()
+        self._expression = expression
+
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._expression.count().to_pyarrow().as_py())
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, as the engine comes to them."""
+        yield from self._expression.to_pyarrow_batches(chunk_size=BATCH)
+
+
+@contextmanager
+def rows_of(
+    url: str, tables: Mapping[str, Sequence[Path]], query: str, *, order: str | None, scratch: Path
+) -> Iterator[IbisRows]:
+    """What `query` yields, ordered by the column `order` where it has one of that name.
 
     Args:
         url: Ibis' URL of the engine.
         tables: name -> its Parquet files, whatever their suffix.
-        sql: one query in DuckDB's dialect.
-        source: what an error calls the query.
-
-    Raises:
-        ConfigError: it reads more than `tables`, its rows depend on more than theirs, or the engine does not accept
-            it; its own words are in the error.
+        query: one that `sql_rules.checked` let through.
+        order: a column of the result; None: as the engine yields them.
+        scratch: a local folder for what does not fit into memory.
     """
     import ibis
 
-    query = checked(sql, tables, source=source)
     connection = ibis.connect(url)
     try:
-        _make_repeatable(connection)
+        _make_repeatable(connection, tables, query, scratch)
         for name, files in tables.items():
             connection.read_parquet([str(file) for file in files], table_name=name)
         _confine(connection, [str(file) for files in tables.values() for file in files])
-        try:
-            return connection.sql(query, dialect=DIALECT).to_pyarrow()
-        except Exception as error:  # engines share no class of errors, and all that can fail here is the query
-            words = _LINE.sub(lambda found: " " * len(found[0]), str(error)).strip()  # they are those of `query`
-            raise ConfigError(
-                f"{source}: {words.splitlines()[0]}",
-                accepted=f"one query over the tables {', '.join(sorted(tables))}",
-                next_step=f"correct {source}",
-                details=words,
-            ) from error
+        found = connection.sql(query, dialect=DIALECT)
+        yield IbisRows(found.order_by(order) if order in found.columns else found)
     finally:
         connection.disconnect()
 
@@ -82,18 +91,28 @@ def name_of(url: str) -> str:
         ) from None  # the engine's own error may have the password in it
 
 
-def _make_repeatable(connection: ibis.BaseBackend) -> None:
-    """The same rows on every machine: one thread, since the sum of floats depends on the order, and times in UTC."""
+def _make_repeatable(
+    connection: ibis.BaseBackend, tables: Mapping[str, Sequence[Path]], query: str, scratch: Path
+) -> None:
+    """The same rows on every machine: times in UTC, and one thread where the order of rows shows in their sums."""
     if connection.name == "duckdb":
-        connection.raw_sql("set threads = 1")
         connection.raw_sql("set TimeZone = 'UTC'")
+        connection.raw_sql("set enable_external_file_cache = false")  # it would keep all that was read in memory
+        connection.raw_sql(f"set temp_directory = {_quoted(scratch)}")
+        if order_matters(query, tables):
+            connection.raw_sql("set threads = 1")
 
 
 def _confine(connection: ibis.BaseBackend, files: Sequence[str]) -> None:
     """Nothing can be read but `files`, whatever a query found a way to ask for."""
     if connection.name == "duckdb":
-        names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        names = ", ".join(map(_quoted, files))
         connection.raw_sql(f"set allowed_paths = [{names}]")
         for setting in ("python_enable_replacements = false", "enable_external_access = false"):
             connection.raw_sql(f"set {setting}")
         connection.raw_sql("set lock_configuration = true")
+
+
+def _quoted(text: object) -> str:
+    """A text of SQL."""
+    return "'" + str(text).replace("'", "''") + "'"

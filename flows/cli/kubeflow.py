@@ -18,7 +18,10 @@ kubeflow_app = typer.Typer(help="Run a project on Kubeflow Pipelines.", no_args_
 
 ProjectArgument = Annotated[str, typer.Argument(help="A folder under config/projects.")]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this step.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Default: deploy/kubeflow/PROJECT.yaml.")]
+DagOption = Annotated[str, typer.Option("--dag", help="lifecycle or scoring.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Default: deploy/kubeflow/PROJECT.yaml, or PROJECT-DAG.yaml.")
+]
 
 
 @kubeflow_app.command("compile")
@@ -27,13 +30,15 @@ def compile_(
     profile: ProfileOption = "onprem",
     output: OutputOption = None,
     until: UntilOption = None,
+    dag_name: DagOption = "lifecycle",
     as_json: JsonOption = False,
 ) -> None:
-    """Write the lifecycle of a project as one Kubeflow pipeline."""
+    """Write a DAG of a project as one Kubeflow pipeline."""
     from components import config
 
-    dag, package = _compiled(project, profile, until)
-    path = output or config.root() / "deploy" / "kubeflow" / f"{project}.yaml"
+    dag, package = _compiled(project, profile, until, dag_name)
+    name = project if dag_name == "lifecycle" else f"{project}-{dag.name}"
+    path = output or config.root() / "deploy" / "kubeflow" / f"{name}.yaml"
     if output is None:
         path.parent.mkdir(parents=True, exist_ok=True)
     save(path, package, "--output")
@@ -43,21 +48,30 @@ def compile_(
 
 @kubeflow_app.command()
 def submit(
-    project: ProjectArgument, profile: ProfileOption = "onprem", until: UntilOption = None, as_json: JsonOption = False
+    project: ProjectArgument,
+    profile: ProfileOption = "onprem",
+    until: UntilOption = None,
+    dag_name: DagOption = "lifecycle",
+    as_json: JsonOption = False,
 ) -> None:
-    """Start the lifecycle of a project on the profile's cluster, and do not wait."""
+    """Start a DAG of a project on the profile's cluster, and do not wait."""
     from components.runs import new_header
     from flows.engines.kubeflow_cluster import Cluster
 
-    dag, package = _compiled(project, profile, until)
+    dag, package = _compiled(project, profile, until, dag_name)
     status = Cluster(_settings(profile), profile).submit(package, new_header(dag.name, project, profile, "kubeflow"))
     lines = [f"run {status.run}  {status.url}", f"trilha kubeflow status {status.run} --profile {profile}"]
     emit(status, lines, as_json=as_json)
 
 
 @kubeflow_app.command()
-def schedule(project: ProjectArgument, profile: ProfileOption = "onprem", as_json: JsonOption = False) -> None:
-    """Have the lifecycle of a project run as `schedule` in its project.yaml says; replaces the schedule before.
+def schedule(
+    project: ProjectArgument,
+    profile: ProfileOption = "onprem",
+    dag_name: DagOption = "lifecycle",
+    as_json: JsonOption = False,
+) -> None:
+    """Have a DAG of a project run as `schedule`, or `scoring.schedule`, says; replaces the schedule before.
 
     It is active where the profile's engine is Kubeflow: a schedule of two engines would do everything twice.
     """
@@ -65,9 +79,9 @@ def schedule(project: ProjectArgument, profile: ProfileOption = "onprem", as_jso
     from flows.engines.kubeflow_cluster import Cluster
 
     engine = config.load_profile(profile).engine
-    wanted = _schedule_of(project)
+    wanted = _schedule_of(project, dag_name)
     wanted = wanted.model_copy(update={"active": wanted.active and engine == "kubeflow"})
-    dag, package = _compiled(project, profile, None)
+    dag, package = _compiled(project, profile, None, dag_name)
     name = f"{project}-{dag.name}"
     made = Cluster(_settings(profile), profile).schedule(package, name, project, wanted)
     said = "active" if wanted.active else "not active"
@@ -93,11 +107,11 @@ def status(
     emit(found, lines, as_json=as_json)
 
 
-def _compiled(project: str, profile: str, until: str | None) -> tuple[Dag, str]:
+def _compiled(project: str, profile: str, until: str | None, name: str) -> tuple[Dag, str]:
     from flows.engines.kubeflow_compile import compile_dag
-    from flows.execute import lifecycle_of
+    from flows.execute import dag_named
 
-    dag = lifecycle_of(project, profile, until)
+    dag = dag_named(name, project, profile, until)
     return dag, compile_dag(dag, project, profile, _settings(profile))
 
 
@@ -107,8 +121,8 @@ def _settings(profile: str) -> Kubeflow:
     return config.load_profile(profile).kubeflow
 
 
-def _schedule_of(project: str) -> Schedule:
-    """The project's schedule.
+def _schedule_of(project: str, dag: str) -> Schedule:
+    """The project's schedule for a DAG.
 
     Raises:
         ConfigError: it has none, or one that Kubeflow would run at other times.
@@ -117,10 +131,13 @@ def _schedule_of(project: str) -> Schedule:
     from components.errors import ConfigError
 
     file, where = config.load_project(project).file, f"config/projects/{project}/project.yaml"
-    wanted = file.schedule
+    scores = dag == "scoring"
+    wanted = (file.scoring.schedule if file.scoring else None) if scores else file.schedule
     if wanted is None:
         raise ConfigError(
-            f"{where}: no schedule", accepted='`schedule: {cron: "0 5 * * *", timezone: UTC}`', next_step="add one"
+            f"{where}: no {'scoring.' if scores else ''}schedule",
+            accepted='`schedule: {cron: "0 5 * * *", timezone: UTC}`',
+            next_step="add one",
         )
     if wanted.timezone not in {"UTC", "Etc/UTC"}:
         raise ConfigError(

@@ -46,8 +46,8 @@ def run(
     chosen = engine or workspace.profile.engine
     for line in notes(dag, workspace.profile, profile, chosen):
         note(line)
-    _ensure_services(workspace, dag, chosen)
-    progress = _Progress(dag)
+    ensure_services(workspace, dag, chosen)
+    progress = Progress(dag)
     headers: list[Header] = []
     record = execute(dag, project=project, profile=profile, engine=chosen, watch=progress, begun=headers.append)
     summary = {
@@ -60,14 +60,14 @@ def run(
     emit(summary, _closing(summary, workspace, project, progress), as_json=as_json)
 
 
-def _ensure_services(workspace: Workspace, dag: Dag, engine: str) -> None:
+def ensure_services(workspace: Workspace, dag: Dag, engine: str) -> None:
     """Start what the run needs and is not up; it stays up for the next run."""
     from flows.readiness import make_ready, needed_by
 
     make_ready(workspace, needed_by(dag, engine), note)
 
 
-class _Progress:
+class Progress:
     """One line a node on standard error, as it ends."""
 
     def __init__(self, dag: Dag) -> None:
@@ -95,7 +95,7 @@ class _Progress:
         return {status: ends.count(status) for status in ("done", "found", "skipped") if status in ends}
 
 
-def _closing(summary: dict[str, object], workspace: Workspace, project: str, progress: _Progress) -> list[str]:
+def _closing(summary: dict[str, object], workspace: Workspace, project: str, progress: Progress) -> list[str]:
     """Where to look, and what to try next."""
     from components.records import Release, Skipped
 
@@ -169,12 +169,12 @@ def why(
     """Say why a run did, found or skipped a step: which part of its key changed."""
     from components.runs import RunLog
     from components.workspace import open_workspace
-    from flows.execute import lifecycle_of
+    from flows.execute import dag_named
     from flows.plan import why as explain
 
     workspace = open_workspace(profile)
     header = RunLog(workspace).header(run)
-    lines = explain(workspace, lifecycle_of(header.project, header.profile), header, step)
+    lines = explain(workspace, dag_named(header.dag, header.project, header.profile), header, step)
     emit({"run": header.id, "step": step, "why": lines}, lines, as_json=as_json)
 
 

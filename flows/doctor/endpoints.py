@@ -57,7 +57,7 @@ def sql(workspace: Workspace) -> Iterator[Check]:
     def ask() -> str:
         if urlsplit(url).hostname:
             reach(url, workspace.name)
-        from components.adapters.ibis_sql import name_of
+        from components.sql_engine import name_of
 
         return limited(lambda: f"{name_of(url)} at {shown(url)}", shown(url))
 

@@ -19,7 +19,7 @@ from components import config
 from components.errors import ConfigError, NotFoundError, UnavailableError
 from components.profile import Kubeflow, LakeFSStore
 from components.runs import Run
-from components.sources import PACKAGE, find, on_this_machine
+from components.source_adapters import open_source
 
 INSIDE = PurePosixPath("/opt/trilha")
 """Where the image has the repository."""
@@ -137,6 +137,7 @@ def _environment(run: Run) -> dict[str, str]:
         for keys in group.values()
         for name in keys.values()
     }
+    wanted |= {connection.url_env for connection in profile.connections.values() if connection.url_env}
     if isinstance(profile.store, LakeFSStore):
         wanted |= {profile.store.access_key_env, profile.store.secret_key_env}
     passed = {name: os.environ[name] for name in sorted(wanted) if name in os.environ}
@@ -175,8 +176,5 @@ def _read(run: Run) -> Iterator[Path]:
     for name in ("config", "notebooks", "requirements.lock"):
         yield Path(name)
     for table, source in config.load_project(run.header.project).file.sources.items():
-        if source.path.startswith(PACKAGE):
-            continue
-        for stamp in find(table, source):
-            if on_this_machine(stamp.url):
-                yield Path(stamp.url.removeprefix("file://")).parent
+        for name in open_source(run.workspace, table, source).here():
+            yield Path(name).parent

@@ -8,7 +8,7 @@ from components.errors import ConfigError, NotFoundError
 from components.runs import header_of, id_of
 from flows.engines.kubeflow_cluster import Cluster, Status
 from flows.engines.kubeflow_compile import compile_dag
-from flows.execute import lifecycle_of
+from flows.execute import dag_named
 from flows.triggers.trigger import Started, Trigger
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def start_submitted(workspace: Workspace, trigger: Trigger) -> Started:
     try:
         return _started(trigger, cluster.find(run), new=False)
     except NotFoundError:
-        dag = lifecycle_of(project, workspace.name, commit=commit)
+        dag = dag_named(trigger.dag, project, workspace.name, commit=commit)
         package = compile_dag(dag, project, workspace.name, settings)
         header = header_of(run, dag.name, project, workspace.name, "kubeflow")
         return _started(trigger, cluster.submit(package, header), new=True)

@@ -73,7 +73,10 @@ def _pool(workspace: Workspace, client: SyncPrefectClient, name: str) -> str:
 def _deployments(workspace: Workspace, client: SyncPrefectClient, *, needed: bool) -> Iterator[Check]:
     """What `trilha prefect compile` names, against what the server has."""
     profile = workspace.profile
-    wanted = {f"lifecycle/{project}": profile.services.workers.pool for project in config.project_names()}
+    names = config.project_names()
+    scored = [project for project in names if config.load_project(project).file.scoring]
+    deployed = [*(f"lifecycle/{project}" for project in names), *(f"scoring/{project}" for project in scored)]
+    wanted = dict.fromkeys(deployed, profile.services.workers.pool)
     wanted |= {f"step/{pool}": pool for pool in profile.pools}
     api = prefect_api(workspace.endpoint("prefect"))
     deploy = f"trilha prefect compile --profile {workspace.name}; PREFECT_API_URL={api} prefect deploy --all"

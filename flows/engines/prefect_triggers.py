@@ -1,4 +1,4 @@
-"""Triggers on Prefect: a run of the deployment `lifecycle/PROJECT`, once a delivery, moved to the newest commit.
+"""Triggers on Prefect: a run of the deployment `DAG/PROJECT`, once a delivery, moved to the newest commit.
 
 A run is scheduled a little ahead. While it waits, later triggers of the same project give it their commit; each leaves
 its keys on the run as tags, by which it is known when it comes a second time.
@@ -49,7 +49,7 @@ def start_deployed(workspace: Workspace, trigger: Trigger) -> Started:
     url = workspace.endpoint("prefect")
     try:
         with talking_to(prefect_api(url)), get_client(sync_client=True) as client:
-            deployment = _deployment(client, trigger.project, url)
+            deployment = _deployment(client, trigger, url)
             return _Triggers(workspace, client, deployment, trigger).start()
     except httpx.HTTPError as error:
         raise UnavailableError(
@@ -58,8 +58,8 @@ def start_deployed(workspace: Workspace, trigger: Trigger) -> Started:
         ) from error
 
 
-def _deployment(client: SyncPrefectClient, project: str, url: str) -> DeploymentResponse:
-    name = f"lifecycle/{project}"
+def _deployment(client: SyncPrefectClient, trigger: Trigger, url: str) -> DeploymentResponse:
+    name = f"{trigger.dag}/{trigger.project}"
     try:
         return client.read_deployment_by_name(name)
     except ObjectNotFound as error:

@@ -9,6 +9,7 @@ import yaml
 from components import config
 from components.profile import Profile
 from components.project import ProjectFile
+from components.schedule import Schedule
 
 HEADING = """\
 # Made by `{command}` from config/; a change here is lost.
@@ -37,6 +38,7 @@ def compiled(profile: str, path: str = "") -> str:
         "pull": [],  # the code is installed where the worker is
         "deployments": [
             *(_lifecycle(name, file, profile, settings) for name, file in projects),
+            *(_scoring(name, file, profile, settings) for name, file in projects if file.scoring),
             *(_step(pool, profile) for pool in settings.pools),
         ],
     }
@@ -50,17 +52,32 @@ def compiled(profile: str, path: str = "") -> str:
 
 
 def _lifecycle(name: str, file: ProjectFile, profile: str, settings: Profile) -> dict[str, Any]:
-    """The lifecycle of a project, one run at a time: the next one waits, and then finds what the first one did.
+    """The lifecycle of a project."""
+    words = f"**{file.title}.** {file.description}".strip()
+    return _deployment("lifecycle", words, file.schedule, name, profile, settings)
+
+
+def _scoring(name: str, file: ProjectFile, profile: str, settings: Profile) -> dict[str, Any]:
+    """The scoring of a project, by a schedule of its own."""
+    words = f"**{file.title}**, for every row: predictions of the release that serves, in one commit of the data store."
+    schedule = file.scoring.schedule if file.scoring else None
+    return _deployment("scoring", words, schedule, name, profile, settings)
+
+
+def _deployment(
+    dag: str, words: str, schedule: Schedule | None, name: str, profile: str, settings: Profile
+) -> dict[str, Any]:
+    """A DAG of a project, one run at a time: the next one waits, and then finds what the first one did.
 
     Its schedule is not active where the profile's engine is Kubeflow: a schedule of two engines would do all twice.
     """
-    schedules = [file.schedule.model_dump()] if file.schedule else []
-    for schedule in schedules:
-        schedule["active"] &= settings.engine != "kubeflow"
+    schedules = [schedule.model_dump()] if schedule else []
+    for one in schedules:
+        one["active"] &= settings.engine != "kubeflow"
     return {
         "name": name,
-        "description": f"**{file.title}.** {file.description}".strip(),
-        "entrypoint": f"{ENTRYPOINT}.lifecycle",
+        "description": words,
+        "entrypoint": f"{ENTRYPOINT}.{dag}",
         "parameters": {"project": name, "profile": profile},
         "tags": [name, profile],
         "schedules": schedules,

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
@@ -44,6 +44,7 @@ Ref = Annotated[str, Field(min_length=1, max_length=200)]
 class Order(Settings):
     """The body of `POST /projects/PROJECT/runs`. `delivery`: a text of the caller's by which a repeat is known."""
 
+    dag: Literal["lifecycle", "scoring"] = "lifecycle"
     commit: Ref | None = None
     branch: Ref | None = None
     delivery: Ref | None = None
@@ -101,7 +102,7 @@ class Service:
     def _run(self, project: str, order: Order) -> Response:
         if order.branch is not None and project not in watchers(order.branch):
             raise NotFoundError(f"project {project!r} does not watch branch {order.branch!r}")
-        ordered = trigger(self._workspace, project, order.commit or order.branch, order.delivery)
+        ordered = trigger(self._workspace, project, order.commit or order.branch, order.delivery, order.dag)
         with self._one_at_a_time:
             started = start(self._workspace, ordered)
         _tell(started)

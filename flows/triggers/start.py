@@ -1,4 +1,4 @@
-"""Start the lifecycle by a trigger: once for each delivery, with the newest commit of a burst."""
+"""Start a DAG by a trigger: once for each delivery, with the newest commit of a burst."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def start(workspace: Workspace, trigger: Trigger) -> Started:
-    """Have the profile's engine run the lifecycle, unless this trigger led to a run before.
+    """Have the profile's engine run the DAG, unless this trigger led to a run before.
 
     Raises:
         NotFoundError: the project is not deployed.

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 class Trigger(Record):
-    """Why a run starts: the commit whose tables it takes; none: the sources."""
+    """Why a run of a DAG starts: the commit whose tables it takes; none: the sources, or what `main` holds."""
 
     project: str
     commit: str | None
+    dag: str = "lifecycle"
     keys: tuple[str, ...]
     """What it is known by. A trigger with the same first key came before; the run is known by all of them."""
 
@@ -34,7 +35,9 @@ class Started(Record):
     """What keeps it from beginning."""
 
 
-def trigger(workspace: Workspace, project: str, commit: str | None, delivery: str | None) -> Trigger:
+def trigger(
+    workspace: Workspace, project: str, commit: str | None, delivery: str | None, dag: str = "lifecycle"
+) -> Trigger:
     """A trigger by somebody's call; without a `delivery` of its own, the commit tells it from others.
 
     Raises:
@@ -45,11 +48,12 @@ def trigger(workspace: Workspace, project: str, commit: str | None, delivery: st
     if commit is None and delivery is None:
         raise ConfigError(
             "neither `commit` nor `delivery`",
-            accepted="a commit of the data store, or a text that is new with each order to read the sources",
+            accepted="a commit of the data store, or a text that is new with each order to take what there is",
         )
     found = workspace.store.resolve(commit).id if commit else None
-    keys = [digest([project, text]) for text in (delivery, found) if text]
-    return Trigger(project=project, commit=found, keys=tuple(keys))
+    whose = [project] if dag == "lifecycle" else [project, dag]
+    keys = [digest([*whose, text]) for text in (delivery, found) if text]
+    return Trigger(project=project, commit=found, dag=dag, keys=tuple(keys))
 
 
 def watchers(branch: str) -> list[str]:

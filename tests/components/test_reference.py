@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +13,10 @@ from components.reference import BINS, TOP, reference_profile
 
 
 def profile_of(values: pa.Array, kind: str) -> dict[str, object]:
-    return dict(reference_profile(pa.table({"x": values}), {"x": kind})["columns"]["x"])
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "train.parquet")
+        pq.write_table(pa.table({"x": values}), path)
+        return dict(reference_profile(path, {"x": kind})["columns"]["x"])
 
 
 @settings(deadline=None)

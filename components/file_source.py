@@ -1,0 +1,61 @@
+"""A table in files: looked at by their stamps, read through DuckDB."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from components.errors import ConflictError
+from components.ports import Arrived, Held
+from components.records import FileStamp
+from components.source_settings import Table
+from components.sources import PACKAGE, find, on_this_machine
+
+
+class FileSource:
+    """A `components.ports.Source`.
+
+    Args:
+        table: its name, for errors.
+        source: where its files are.
+    """
+
+    def __init__(self, table: str, source: Table) -> None:
+        self._table = table
+        self._source = source
+
+    def look(self) -> tuple[FileStamp, ...]:
+        return find(self._table, self._source)
+
+    def read(self, stamps: tuple[FileStamp, ...], held: Held | None, folder: Path) -> Arrived:  # noqa: ARG002  # read as a whole
+        from components.adapters.duckdb_reader import to_parquet
+        from components.staging import digests, stage
+
+        staged = folder / "staged"
+        staged.mkdir()
+        local = stage(self._table, self._source, stamps, staged)
+        with ThreadPoolExecutor(1) as beside:  # reading is slower than hashing, and both read the same pages
+            hashing = beside.submit(digests, stamps, staged)
+            converted = to_parquet(self._table, self._source, local, folder)
+            read = tuple(
+                stamp.model_copy(update={"sha256": digest})
+                for stamp, digest in zip(stamps, hashing.result(), strict=True)
+            )
+        self._hold_to(stamps)
+        return Arrived(rows=converted.rows, columns=converted.columns, files=converted.files, stamps=read)
+
+    def here(self) -> tuple[str, ...]:
+        if self._source.path.startswith(PACKAGE):
+            return ()
+        return tuple(stamp.url.removeprefix("file://") for stamp in self.look() if on_this_machine(stamp.url))
+
+    def _hold_to(self, stamps: tuple[FileStamp, ...]) -> None:
+        """Refuse what was read, if the files are not those of `stamps` any more."""
+        now = self.look()
+        if now != stamps:
+            changed = min(stamp.url for stamp in {*now} ^ {*stamps})
+            raise ConflictError(
+                f"{changed} changed while it was read",
+                accepted="files that stay as they are during the run",
+                next_step="run again when it is complete",
+            )

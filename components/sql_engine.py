@@ -1,0 +1,136 @@
+"""The profile's SQL engine: DuckDB in this process, Spark on a cluster, or whatever else Ibis connects to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from components.disk import is_full
+from components.errors import ConfigError, TrilhaError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LINE = re.compile(r"^LINE \d+:", re.MULTILINE)
+
+
+def is_spark(url: str) -> bool:
+    """Whether it is a standalone master's, Kubernetes' API server's, or that of a managed Spark (Spark Connect)."""
+    return urlsplit(url).scheme in {"k8s", "sc", "spark"}
+
+
+class Found(Protocol):
+    """What an engine yields for a query."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def count(self) -> int:
+        """How many rows there are, by a query of its own."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as they come, once."""
+
+
+class Rows:
+    """The rows of a query: how many there are, their schema, and batches that come as the engine makes them.
+
+    Args:
+        found: what the engine yields.
+        source: what an error calls the query.
+        tables: what it may read.
+    """
+
+    def __init__(self, found: Found, source: str, tables: Sequence[str]) -> None:
+        self.schema = found.schema
+        self._found = found
+        self._source = source
+        self._tables = tables
+
+    def count(self) -> int:
+        """How many rows there are; the engine counts them by a query of its own."""
+        with _engine_errors(self._source, self._tables):
+            return self._found.count()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        with _engine_errors(self._source, self._tables):
+            yield from self._found.batches()
+
+
+@contextmanager
+def query(
+    url: str, tables: Mapping[str, Sequence[Path]], sql: str, *, order: str | None, source: str, scratch: Path
+) -> Iterator[Rows]:
+    """The rows that `sql` yields over `tables`, ordered by the column `order` where it has one of that name.
+
+    Memory does not grow with the rows: what an engine sorts or joins beyond it, it writes to `scratch`.
+
+    Args:
+        url: `duckdb://`, `spark://HOST:7077`, or what Ibis connects to.
+        tables: name -> its Parquet files, whatever their suffix.
+        sql: one query in DuckDB's dialect.
+        order: a column of the result; None: as they come, which is the same each time on DuckDB.
+        source: what an error calls the query.
+        scratch: a local folder.
+
+    Raises:
+        ConfigError: it reads more than `tables`, its rows depend on more than theirs, or the engine does not accept
+            it; its own words are in the error.
+    """
+    from components.adapters.sql_rules import checked
+
+    text, names = checked(sql, tables, source=source), sorted(tables)
+    with ExitStack() as stack:
+        with _engine_errors(source, names):
+            found = stack.enter_context(_opened(url, tables, text, order, scratch))
+        yield Rows(found, source, names)
+
+
+def _opened(
+    url: str, tables: Mapping[str, Sequence[Path]], text: str, order: str | None, scratch: Path
+) -> AbstractContextManager[Found]:
+    """A checked query on the adapter of its engine."""
+    if is_spark(url):
+        from components.adapters import spark_sql
+
+        paths = {name: [str(file) for file in files] for name, files in tables.items()}
+        return spark_sql.rows_of(url, paths, text, order=order)
+    from components.adapters import ibis_sql
+
+    return ibis_sql.rows_of(url, tables, text, order=order, scratch=scratch)
+
+
+def name_of(url: str) -> str:
+    """The kind of engine at `url`, which has answered a query.
+
+    Raises:
+        ConfigError, UnavailableError: it cannot be used; no secret in `url` is in the error.
+    """
+    if is_spark(url):
+        from components.adapters.spark_sql import name_of as name
+    else:
+        from components.adapters.ibis_sql import name_of as name
+    return name(url)
+
+
+@contextmanager
+def _engine_errors(source: str, tables: Sequence[str]) -> Iterator[None]:
+    """What an engine raises, as ours: they share no class of errors, and all that can fail here is the query."""
+    try:
+        yield
+    except TrilhaError:
+        raise
+    except Exception as error:
+        if is_full(error):
+            raise
+        words = _LINE.sub(lambda found: " " * len(found[0]), str(error)).strip()  # they are those of `checked`
+        raise ConfigError(
+            f"{source}: {(words or type(error).__name__).splitlines()[0]}",
+            accepted=f"one query over the tables {', '.join(tables)}",
+            next_step=f"correct {source}",
+            details=words,
+        ) from error

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.adapters.sql_order import order_matters
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> dict[str, list[Path]]:
+    path = tmp_path / "orders"
+    pq.write_table(pa.table({"id": ["a"], "items": [1], "price": [1.0], "city": ["x"]}), path)
+    return {"orders": [path]}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select id, price * items as total, upper(city) as city from orders where price > 1",
+        "select city, count(*) as n, min(price) as least, max(price) as most from orders group by all",
+        "select city, sum(items) as items, avg(items) as mean from orders group by city",
+        "with some as (select id, items from orders) select id, sum(items) as items from some group by id",
+        "select distinct city from orders",
+    ],
+)
+def test_order_is_nothing(tables: dict[str, list[Path]], sql: str) -> None:
+    """Row by row, counted, the least and the most, sums of whole numbers: many threads give what one gives."""
+    assert not order_matters(sql, tables)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select city, sum(price) as total from orders group by city",
+        "select city, sum(items / 3) as total from orders group by city",
+        "select city, avg(price) as mean from orders group by city",
+        "select city, any_value(id) as one from orders group by city",
+        "select city, string_agg(id, ',') as ids from orders group by city",
+        "select city, list(id) as ids from orders group by city",
+        "select id, row_number() over (partition by city) as n from orders",
+        "select distinct on (city) city, id from orders",
+        "select id from orders limit 3",
+        "select city, some_new_aggregate(price) as x from orders group by city",
+        "select sum(columns(*)) from orders",
+    ],
+)
+def test_order_may_matter(tables: dict[str, list[Path]], sql: str) -> None:
+    """Sums of fractions, the first of several, lists, windows, and whatever is not known."""
+    assert order_matters(sql, tables)
