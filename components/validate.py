@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from components.errors import ConfigError, GateError
+from components.ledger import effect_key
 from components.project import Expectation
 from components.records import Artifact, Commit, ExpectationResult, Validation
 from components.tables import COMMIT, MAIN, Contents, contents, sources_of
@@ -17,7 +18,7 @@ from components.validation_page import render
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -35,15 +36,33 @@ STATES_COLUMNS = ("expect_table_columns_to_match_set", "expect_table_columns_to_
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """One table as it is checked, and where its rows lie: path in the store, and rows up to and with that file.
+    """One table as it is checked, and where its rows lie: path in the store, its file, rows up to and with that file.
 
     `sources` are the files of the outside world that it was read from.
     """
 
-    table: pa.Table
+    files: tuple[Path, ...]
     paths: tuple[str, ...]
     ends: tuple[int, ...]
     sources: tuple[str, ...]
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column, of all rows."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        return pa.concat_tables([pq.read_table(file, columns=[name]) for file in self.files])[name]
+
+    def take(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """The rows (from 0, ascending), whole; a file without any of them is not read."""
+        import pyarrow.parquet as pq
+
+        found: list[dict[str, Any]] = []
+        for begin, end, file in zip((0, *self.ends), self.ends, self.files, strict=False):
+            inside = [row - begin for row in rows if begin <= row < end]
+            if inside:
+                found += pq.read_table(file).take(inside).to_pylist()
+        return found
 
     def place(self, row: int) -> tuple[str, int]:
         """File and row (from 1) of the table's row `row` (from 0)."""
@@ -79,7 +98,7 @@ def validate(
         ConfigError: an expectation that Great Expectations does not have, or on a table that is not there.
         GateError: a critical expectation does not hold; the page and the offending rows are in the details.
     """
-    from components.adapters.great_expectations import check, suites
+    from components.adapters.great_expectations import check_files, suites
 
     workspace = open_workspace(profile)
     made = contents(workspace.store, commit.id, project) or Contents(tables={})
@@ -97,7 +116,8 @@ def validate(
     verdicts: dict[str, Verdict] = {}
     for table, listed in expectations.items():
         rows = read(table)
-        verdicts[table] = check(table, prepared[table], listed, rows.table)
+        with workspace.artifacts.folder(f"{effect_key()}-spill") as spill:
+            verdicts[table] = check_files(table, prepared[table], listed, rows.files, spill)
         for outcome in verdicts[table].outcomes:
             results.append(_result(table, outcome))
             if not outcome.success:
@@ -143,8 +163,8 @@ def refuse(workspace: Workspace, project: str, commit: Commit, table: str, path:
     """
     import pyarrow.parquet as pq
 
-    held = pq.read_table(workspace.store.local(commit.id, path))
-    rows = _Rows(held, (path,), (held.num_rows,), ())
+    held = workspace.store.local(commit.id, path)
+    rows = _Rows((held,), (path,), (pq.read_metadata(held).num_rows,), ())
     results = [_result(table, outcome) for outcome in verdict.outcomes]
     broken = (outcome for outcome in verdict.outcomes if not outcome.success)
     offending = [row for outcome in broken for row in _offending(table, outcome, rows)]
@@ -205,9 +225,10 @@ def _retyped(column: str, old: str, new: str, rows: _Rows) -> Outcome:
     from components.adapters.duckdb_faults import misfits
     from components.adapters.great_expectations import MAX_ROWS, Outcome
 
-    found = misfits(rows.table[column], old)
+    there = rows.column(column)
+    found = misfits(there, old)
     values = f"{len(found):,} value{'s' if len(found) > 1 else ''}"
-    such = f": {values} not {old}, such as {rows.table[column][found[0]].as_py()!r}" if found else ""
+    such = f": {values} not {old}, such as {there[found[0]].as_py()!r}" if found else ""
     return Outcome(
         expectation=Expectation(type=SCHEMA),
         column=column,
@@ -233,15 +254,14 @@ def _schema_result(table: str, column: str | None, observed: str) -> Expectation
 
 
 def _read(store: DataStore, commit: Commit, project: str, table: str) -> _Rows:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     listed = store.ls(commit.id, f"{project}/{table}")
     paths = tuple(entry.path for entry in listed if entry.path.endswith(".parquet"))
-    parts = [pq.read_table(store.local(commit.id, path)) for path in paths]
+    local = tuple(store.local(commit.id, path) for path in paths)
     files = sources_of(store, commit.id, project).get(table, ())
     sources = tuple(file.url for file in files if not file.url.startswith(COMMIT))  # that file is the one in the store
-    return _Rows(pa.concat_tables(parts), paths, tuple(accumulate(part.num_rows for part in parts)), sources)
+    return _Rows(local, paths, tuple(accumulate(pq.read_metadata(file).num_rows for file in local)), sources)
 
 
 def _result(table: str, outcome: Outcome) -> ExpectationResult:
@@ -260,9 +280,9 @@ def _result(table: str, outcome: Outcome) -> ExpectationResult:
 
 def _offending(table: str, outcome: Outcome, rows: _Rows) -> list[dict[str, Any]]:
     """The rows that broke one expectation, with what they hold."""
-    values = rows.table.take(list(outcome.rows)).to_pylist() if outcome.rows else []
     found = []
-    for row, value in zip(outcome.rows, values, strict=True):
+    places = sorted(outcome.rows)
+    for row, value in zip(places, rows.take(places), strict=True):
         path, number = rows.place(row)
         found.append(
             {

@@ -69,6 +69,84 @@ def suites(project: str, expectations: Mapping[str, Sequence[Expectation]]) -> d
         return {table: _suite(project, table, listed) for table, listed in expectations.items()}
 
 
+def check_files(
+    table: str, suite: Any, expectations: Sequence[Expectation], files: Sequence[Path], scratch: Path
+) -> Verdict:
+    """Hold a table in Parquet files to its suite: what holds in one pass, and a second look at the rest alone.
+
+    Args:
+        table: its name.
+        suite: from `suites`.
+        expectations: those of the suite, in its order.
+        files: the table.
+        scratch: a folder for what does not fit into memory.
+    """
+    import great_expectations as gx
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.adapters.sql_expectations import holding
+
+    held = holding(expectations, files, scratch)
+    rest = [order for order in range(len(expectations)) if order not in held]
+    with _one_context:
+        _context()
+        second = gx.ExpectationSuite(name=table)
+        second.expectations = [suite.expectations[order] for order in rest]
+    columns = _named([expectations[order] for order in rest])
+    rows = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
+    verdict = check(table, second, expectations, rows)
+    found = dict(zip(rest, verdict.outcomes, strict=True))
+    for order, result in held.items():
+        told = _held(suite.expectations[order], result)
+        verdict.result.results.append(told)
+        found[order] = _outcome(expectations[order], told)
+    _count(verdict.result)
+    return Verdict(tuple(found[order] for order in range(len(expectations))), verdict.result)
+
+
+def _named(expectations: Sequence[Expectation]) -> list[str] | None:
+    """The columns that expectations are on; None where one may be on all of them."""
+    names: set[str] = set()
+    for one in expectations:
+        kwargs = one.kwargs
+        given = [
+            kwargs.get("column"),
+            kwargs.get("column_A"),
+            kwargs.get("column_B"),
+            *(kwargs.get("column_list") or ()),
+        ]
+        on = {name for name in given if isinstance(name, str)}
+        if not on or "row_condition" in kwargs:
+            return None
+        names |= on
+    return sorted(names)
+
+
+def _held(expectation: Any, result: dict[str, Any]) -> Any:
+    """Great Expectations' own result of an expectation that holds."""
+    from great_expectations.core import ExpectationValidationResult
+
+    config = expectation.configuration
+    config.meta.pop("order")
+    info = {"raised_exception": False, "exception_traceback": None, "exception_message": None}
+    return ExpectationValidationResult(
+        success=True, expectation_config=config, result=result, meta={}, exception_info=info
+    )
+
+
+def _count(result: Any) -> None:
+    """The suite's statistics, of all its results."""
+    every, good = len(result.results), sum(bool(one.success) for one in result.results)
+    result.success = every == good
+    result.statistics = {
+        "evaluated_expectations": every,
+        "successful_expectations": good,
+        "unsuccessful_expectations": every - good,
+        "success_percent": good / every * 100 if every else None,
+    }
+
+
 def check(table: str, suite: Any, expectations: Sequence[Expectation], rows: pa.Table) -> Verdict:
     """Run one table's suite on its rows."""
     frame = rows.to_pandas(date_as_object=False)
