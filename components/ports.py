@@ -318,6 +318,9 @@ class FeatureStore(Protocol):
     def pointed(self, project: str) -> str | None:
         """The table that the project's name means, None where it means none."""
 
+    async def newest(self, project: str) -> str | None:
+        """What `pointed` says, for a service that does other things meanwhile."""
+
     def tables(self, project: str) -> set[str]:
         """The tables of a project."""
 
