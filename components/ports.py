@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from components.place import Stat
     from components.records import FileStamp
     from components.serve_settings import Triton
 
@@ -42,6 +43,29 @@ class Revision:
     message: str
     created: str
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a store has and nothing needs: what it is and is called there, what people call it, its bytes."""
+
+    kind: str
+    id: str
+    name: str
+    size: int
+
+
+class Sweep(Protocol):
+    """What of one store nothing needs, and the way to be rid of it.
+
+    It is made with the names that are needed, and a moment: what was made, changed or used since then stays.
+    """
+
+    def leftovers(self) -> list[Leftover]:
+        """What nothing needs, in the order in which it is best removed."""
+
+    def discard(self, leftovers: Sequence[Leftover]) -> list[Leftover]:
+        """Remove it for good, and return what is gone; what is needed or was used meanwhile is not."""
 
 
 class DataStore(Protocol):
@@ -98,6 +122,9 @@ class DataStore(Protocol):
 
     def tags(self) -> dict[str, str]: ...
 
+    def untag(self, name: str) -> None:
+        """Remove a tag; no error if it is gone already."""
+
     def diff(self, left: str, right: str) -> list[Change]:
         """What has to change in `left` to become `right`, sorted by path."""
 
@@ -123,10 +150,23 @@ class DataStore(Protocol):
         Raises:
             ConfigError: `ref` is the first commit, which has none.
             ConflictError: a later commit changed the same path.
+            NotFoundError: the bytes of what would come back are gone.
         """
 
     def tree(self, ref: str) -> str:
         """SHA-256 over all paths and contents at `ref`, hex: the same in every store that holds the same data."""
+
+    def sweep(self, needed: Collection[str], before: float) -> Sweep:
+        """The objects that no commit needs that is there to be read, and branches of ingests that came to nothing.
+
+        Branches, tags and the history of all of them stay, and so do the objects of each head, of each tag, of each
+        commit in `needed`, and of what a branch was at any time since `before`. What an older commit held beside is
+        gone then; the log still has it.
+
+        Args:
+            needed: names, ids of commits among them.
+            before: POSIX seconds.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +307,9 @@ class ModelServer(Protocol):
     def loaded(self) -> frozenset[str]:
         """The models that are served."""
 
+    def stored(self) -> Mapping[str, Stat]:
+        """The models that are in the repository, served or not."""
+
     def parts(self, model: str) -> tuple[str, ...]:
         """The models that an ensemble is made of, in its order; none for any other model.
 
@@ -324,8 +367,59 @@ class FeatureStore(Protocol):
     def tables(self, project: str) -> set[str]:
         """The tables of a project."""
 
+    def size(self, project: str, table: str) -> int:
+        """The bytes that a table takes; 0 where it is gone."""
+
     def drop(self, project: str, table: str) -> None:
         """Remove a table; no error if it is gone already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Messages of a topic in the order in which they were read, and where the next ones begin.
+
+    `values` are None where a message has no body. `place(index)` is the partition and the offset of one of them.
+    """
+
+    values: Sequence[bytes | None]
+    place: Callable[[int], tuple[str, str]]
+    next: Mapping[str, str]
+
+
+class Topic(Protocol):
+    """A topic of Kafka, a stream of Redis: messages in order by partition, which stay for others after they are read.
+
+    Offsets are the adapter's own words; all that is asked of them is that reading goes on from there. They are kept by
+    the caller, and nowhere at the server.
+
+    Every method raises `UnavailableError` when the server cannot be reached, or gives up on it.
+    """
+
+    def start(self, where: Literal["earliest", "latest"]) -> dict[str, str]:
+        """The offsets of the first message that is there, or of the next one to come.
+
+        Raises:
+            NotFoundError: there is no such topic.
+        """
+
+    def seek(self, offsets: Mapping[str, str], *, lost: Literal["continue", "stop"]) -> None:
+        """Read from there on.
+
+        Raises:
+            ConfigError: these are no offsets of such a server.
+            GateError: messages after `offsets` are gone, and `lost` is `stop`.
+        """
+
+    def read(self, limit: int, seconds: float) -> Polled:
+        """Up to `limit` messages, as soon as some are there; none after `seconds`. Raises as `seek`."""
+
+    def lag(self, offsets: Mapping[str, str]) -> int:
+        """How many messages there are from `offsets` on."""
+
+    def send(self, values: Sequence[bytes]) -> None:
+        """Append messages; returns once the server has them."""
+
+    def close(self) -> None: ...
 
 
 class Sink(Protocol):

@@ -149,7 +149,7 @@ def holds(store: DataStore, commit: str, project: str) -> bool:
 
 
 def found(store: DataStore, receipt: Receipt) -> tuple[Revision, dict[str, Any] | None]:
-    """The newest commit of a night, and the row that has this receipt, as it was written.
+    """The newest commit of a night, and the row that has this receipt, as it was written, if that is still there.
 
     Raises:
         NotFoundError: the store has no such night, or the night no such row.
@@ -166,7 +166,11 @@ def found(store: DataStore, receipt: Receipt) -> tuple[Revision, dict[str, Any] 
         return night, None
     first = 0
     for entry in parts_of(store, night.id, receipt.project):
-        with pq.ParquetFile(store.local(night.id, entry.path)) as file:
+        try:
+            path = store.local(night.id, entry.path)
+        except NotFoundError:  # of the night itself, retention keeps what it was made of
+            return night, None
+        with pq.ParquetFile(path) as file:
             count = file.metadata.num_rows
             if receipt.row < first + count:
                 rows = file.read().slice(receipt.row - first, 1)

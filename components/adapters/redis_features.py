@@ -123,6 +123,10 @@ class RedisFeatures:
             names: set[Any] = self._redis.smembers(_name(project))
             return {name.decode() for name in names}
 
+    def size(self, project: str, table: str) -> int:
+        with plainly():
+            return int(self._redis.memory_usage(_name(project, table)) or 0)
+
     def drop(self, project: str, table: str) -> None:
         with plainly(), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.unlink(_name(project, table))

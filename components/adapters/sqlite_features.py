@@ -106,6 +106,11 @@ class SqliteFeatures:
     def tables(self, project: str) -> set[str]:
         return {path.stem for path in (self._folder / project).glob(f"[!.]*{SUFFIX}")}
 
+    def size(self, project: str, table: str) -> int:
+        with suppress(FileNotFoundError):
+            return self._path(project, table).stat().st_size
+        return 0
+
     def drop(self, project: str, table: str) -> None:
         with _plainly():
             self._path(project, table).unlink(missing_ok=True)

@@ -64,6 +64,8 @@ def document(doors: Iterable[Door], learning: Container[str] = (), ranking: Cont
         paths[f"/v1/projects/{name}/predict"] = {"post": _predict(door)}
         if name in ranking:
             paths[f"/v1/projects/{name}/recommendations/{{key}}"] = {"get": _recommend(name)}
+        if door.release.bundle.triton.decoupled:
+            paths[f"/v1/projects/{name}/stream"] = {"post": _stream(door)}
         if name in learning:
             paths[f"/v1/projects/{name}/feedback"] = {"post": _feedback(name)}
     return {
@@ -131,6 +133,20 @@ def _recommend(name: str) -> Schema:
     good = {"description": "The items, the best first.", "content": {"application/json": {"schema": found}}}
     said = recommendations.described(name)
     return {"operationId": f"recommend_{name}", **said, "responses": {"200": good, **_problems()}}
+
+
+def _stream(door: Door) -> Schema:
+    """As `predict`, but for the form of the answers."""
+    whole = _predict(door)
+    events = {
+        "description": "Server-sent events: answers as they come, then `end`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+    return whole | {
+        "operationId": f"stream_{door.project}",
+        "summary": f"{whole['summary']} Each answer as it comes.",
+        "responses": whole["responses"] | {"200": events},
+    }
 
 
 def _feedback(name: str) -> Schema:
