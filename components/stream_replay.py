@@ -25,7 +25,9 @@ AT_ONCE: Final = 5_000
 
 
 def replay(workspace: Workspace, table: str, settings: Stream, path: str, null: str, speed: float | None) -> int:
-    """Send the rows of `path`, in their order, to the table's topic; returns how many.
+    """Send the rows of `path` to the table's topic, in the order of their event time or else their own.
+
+    Returns how many there were.
 
     Args:
         workspace: knows where the topic is.
@@ -66,9 +68,11 @@ def _rows(table: str, settings: Stream, path: str, null: str) -> Iterator[dict[s
         staged.mkdir()
         stamps = find(table, source)
         converted = to_parquet(table, source, stage(table, source, stamps, staged), Path(folder))
-        for file in converted.files.values():
-            for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=list(settings.columns)):
-                yield from batch.to_pylist()
+        rows = pq.read_table(list(converted.files.values()), columns=list(settings.columns))
+        if settings.event_time is not None:
+            rows = rows.sort_by(settings.event_time)
+        for batch in rows.to_batches(AT_ONCE):
+            yield from batch.to_pylist()
 
 
 def _paced(
