@@ -78,8 +78,8 @@ class StreamTable:
                 newest = self._finish(branch, head, left)
             else:
                 self._store.delete_branch(branch)
-        head = self._store.resolve(MAIN).id
-        self._rewrites.fit(self._held(head), head, self._settings.columns)
+        main = self._store.resolve(MAIN).id
+        self._rewrites.fit(self._held(main), main, self._settings.columns)
         return newest or self._begin(topic.start(self._settings.begin))
 
     def newest(self) -> Fed | None:
