@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from components.source_settings import AnyTable, SqlTable, Table, kind_of
+from components.source_settings import AnyTable, DeltaTable, LogTable, MediaTable, SqlTable, Table, kind_of
 
 if TYPE_CHECKING:
     from components.ports import Source
@@ -16,16 +16,28 @@ def open_source(workspace: Workspace, project: str, table: str, source: AnyTable
     return ADAPTERS[kind_of(source)](workspace, project, table, source)
 
 
-def _files(_: Workspace, __: str, table: str, source: AnyTable) -> Source:
+def _files(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
     from components.file_source import FileSource
 
-    return FileSource(table, cast("Table", source))
+    return FileSource(table, cast("Table | LogTable", source), workspace.profile.inside)
 
 
 def _sql(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
     from components.adapters.sql_source import SqlSource
 
     return SqlSource(workspace, table, cast("SqlTable", source))
+
+
+def _delta(_: Workspace, __: str, table: str, source: AnyTable) -> Source:
+    from components.adapters.delta_source import DeltaSource
+
+    return DeltaSource(table, cast("DeltaTable", source))
+
+
+def _media(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
+    from components.adapters.media_source import MediaSource
+
+    return MediaSource(workspace, table, cast("MediaTable", source))
 
 
 def _stream(workspace: Workspace, project: str, table: str, _: AnyTable) -> Source:
@@ -35,7 +47,10 @@ def _stream(workspace: Workspace, project: str, table: str, _: AnyTable) -> Sour
 
 
 ADAPTERS = {
+    "delta": _delta,
+    "media": _media,
     "path": _files,
+    "pattern": _files,
     "sql": _sql,
     "stream": _stream,
 }

@@ -48,7 +48,7 @@ def replay(workspace: Workspace, table: str, settings: Stream, path: str, null: 
     topic = open_topic(workspace, settings)
     sent = 0
     try:
-        for rows in _paced(_rows(table, settings, path, null), settings.event_time, speed):
+        for rows in _paced(_rows(workspace, table, settings, path, null), settings.event_time, speed):
             topic.send([msgspec.json.encode(row) for row in rows])
             sent += len(rows)
     finally:
@@ -56,7 +56,7 @@ def replay(workspace: Workspace, table: str, settings: Stream, path: str, null: 
     return sent
 
 
-def _rows(table: str, settings: Stream, path: str, null: str) -> Iterator[dict[str, Any]]:
+def _rows(workspace: Workspace, table: str, settings: Stream, path: str, null: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from components.adapters.duckdb_reader import to_parquet
@@ -66,8 +66,9 @@ def _rows(table: str, settings: Stream, path: str, null: str) -> Iterator[dict[s
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "staged"
         staged.mkdir()
-        stamps = find(table, source)
-        converted = to_parquet(table, source, stage(table, source, stamps, staged), Path(folder))
+        inside = workspace.profile.inside
+        stamps = find(table, source.path, inside)
+        converted = to_parquet(table, source, stage(table, source, stamps, staged, inside), Path(folder))
         rows = pq.read_table(list(converted.files.values()), columns=list(settings.columns))
         if settings.event_time is not None:
             rows = rows.sort_by(settings.event_time)
