@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from components.place import Stat
     from components.records import FileStamp
@@ -355,6 +356,12 @@ class FeatureStore(Protocol):
     async def close(self) -> None:
         """Let go of what `find` has opened."""
 
+    def point(self, project: str, table: str) -> None:
+        """Let the project's name mean a table that is there, for readers who name none: at once, and for all."""
+
+    def pointed(self, project: str) -> str | None:
+        """The table that the project's name means, None where it means none."""
+
     def tables(self, project: str) -> set[str]:
         """The tables of a project."""
 
@@ -363,3 +370,81 @@ class FeatureStore(Protocol):
 
     def drop(self, project: str, table: str) -> None:
         """Remove a table; no error if it is gone already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Messages of a topic in the order in which they were read, and where the next ones begin.
+
+    `values` are None where a message has no body. `place(index)` is the partition and the offset of one of them.
+    """
+
+    values: Sequence[bytes | None]
+    place: Callable[[int], tuple[str, str]]
+    next: Mapping[str, str]
+
+
+class Topic(Protocol):
+    """A topic of Kafka, a stream of Redis: messages in order by partition, which stay for others after they are read.
+
+    Offsets are the adapter's own words; all that is asked of them is that reading goes on from there. They are kept by
+    the caller, and nowhere at the server.
+
+    Every method raises `UnavailableError` when the server cannot be reached, or gives up on it.
+    """
+
+    def start(self, where: Literal["earliest", "latest"]) -> dict[str, str]:
+        """The offsets of the first message that is there, or of the next one to come.
+
+        Raises:
+            NotFoundError: there is no such topic.
+        """
+
+    def seek(self, offsets: Mapping[str, str], *, lost: Literal["continue", "stop"]) -> None:
+        """Read from there on.
+
+        Raises:
+            ConfigError: these are no offsets of such a server.
+            GateError: messages after `offsets` are gone, and `lost` is `stop`.
+        """
+
+    def read(self, limit: int, seconds: float) -> Polled:
+        """Up to `limit` messages, as soon as some are there; none after `seconds`. Raises as `seek`."""
+
+    def lag(self, offsets: Mapping[str, str]) -> int:
+        """How many messages there are from `offsets` on."""
+
+    def send(self, values: Sequence[bytes]) -> None:
+        """Append messages; returns once the server has them."""
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where readers find the newest night of predictions under one name: the whole of one night, or of the other.
+
+    Every method raises `UnavailableError` when it cannot be reached, and `ConfigError` where the name is taken by
+    something else or a column has no place there.
+    """
+
+    @property
+    def where(self) -> str:
+        """Where it is, without a password."""
+
+    def holds(self, table: str, night: str) -> bool:
+        """Whether `table` is that night."""
+
+    def write(self, table: str, night: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """Let `table` be a night; nobody sees it before it is whole, and writing it again changes nothing.
+
+        Who reads the night before meanwhile reads it to its end.
+
+        Args:
+            table: what readers call it.
+            night: what it is known by.
+            schema: its columns, the rows' key first.
+            batches: its rows.
+
+        Raises:
+            GateError: two rows have one key.
+        """

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from components.addresses import Inside
 from components.retention_settings import Retention
 from components.settings import Name, Settings
 
@@ -209,6 +210,8 @@ class Profile(Settings):
     services: Services = Services()
     connections: dict[Name, Connection] = {}
     """Servers outside, by the names that projects call them by."""
+    inside: tuple[Inside, ...] = ()
+    """Hosts and networks inside (loopback, private, link-local) that URLs of projects may point at."""
     features: FeaturesStore = FeaturesStore()
     retention: Retention = Retention()
     kubeflow: Kubeflow = Kubeflow()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from components.settings import Name, Settings
+from components.stream_settings import StreamTable
 
 
 class Table(Settings):
@@ -17,7 +18,7 @@ class Table(Settings):
     """
 
     path: str
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    format: Literal["avro", "csv", "jsonl", "parquet"] | None = None
     """Default: from the file's name."""
     columns: dict[str, str] = {}
     """Column -> DuckDB type, for columns whose type must not be guessed."""
@@ -28,6 +29,27 @@ class Table(Settings):
     """The text that stands for a missing value in CSV, beside an empty field."""
     partition: str | None = None
     """A column with few distinct values: one Parquet file for each."""
+
+
+class LogTable(Settings):
+    """A table of the lines of text files, by a pattern."""
+
+    path: str
+    """As of `Table`."""
+    pattern: str
+    r"""A regular expression (RE2's) that a whole line has to match: `(?P<at>\S+) (?P<level>[A-Z]+) (?P<said>.*)`. Each
+    named group is a column of text; a group without text is a missing value."""
+    unmatched: float = Field(default=0.0, ge=0, lt=1)
+    """The share of lines that may be otherwise; they are left out and counted. Empty lines do not count."""
+    columns: dict[str, str] = {}
+    """Column -> DuckDB type."""
+    format: ClassVar[str] = "log"
+
+    @model_validator(mode="after")
+    def _names_columns(self) -> LogTable:
+        if "(?P<" not in self.pattern:
+            raise ValueError("a pattern with named groups, (?P<NAME>...), which become the columns")
+        return self
 
 
 class Sql(Settings):
@@ -59,9 +81,51 @@ class SqlTable(Settings):
     """Column -> DuckDB type, in place of what the database's own type becomes."""
 
 
+class Delta(Settings):
+    """A Delta Lake table."""
+
+    path: str
+    """A folder, or a URL: `s3://bucket/table`."""
+    version: int | None = Field(default=None, ge=0)
+    """None: the newest."""
+
+    @model_validator(mode="after")
+    def _is_where_tables_are(self) -> Delta:
+        scheme = self.path.partition("://")[0] if "://" in self.path else "file"
+        if scheme not in {"abfss", "az", "file", "gs", "s3"}:
+            raise ValueError("a folder, s3://..., gs://..., az://... or abfss://...")
+        return self
+
+
+class DeltaTable(Settings):
+    """A table in a Delta Lake."""
+
+    delta: Delta
+    columns: dict[str, str] = {}
+    """Column -> DuckDB type, in place of the table's own."""
+
+
+class Media(Settings):
+    """Images, videos and other files that are no tables."""
+
+    path: str
+    """A folder, with all that is below it, or what `Table.path` can be."""
+
+
+class MediaTable(Settings):
+    """A table of files: one row each, with its path, digest and size. The files themselves are objects of the store."""
+
+    media: Media
+    columns: ClassVar[dict[str, str]] = {}
+
+
 KINDS: dict[str, type[Settings]] = {
-    "path": Table,
+    "pattern": LogTable,
     "sql": SqlTable,
+    "stream": StreamTable,
+    "delta": DeltaTable,
+    "media": MediaTable,
+    "path": Table,
 }
 """Key in project.yaml -> the kind of source that has it. A further kind is one class here, its `Tag` in `AnyTable`, and
 its adapter in components/source_adapters.py."""
@@ -74,5 +138,13 @@ def kind_of(source: object) -> str:
     return next((key for key, kind in KINDS.items() if isinstance(source, kind)), "path")
 
 
-AnyTable = Annotated[Annotated[Table, Tag("path")] | Annotated[SqlTable, Tag("sql")], Discriminator(kind_of)]
+AnyTable = Annotated[
+    Annotated[LogTable, Tag("pattern")]
+    | Annotated[SqlTable, Tag("sql")]
+    | Annotated[DeltaTable, Tag("delta")]
+    | Annotated[MediaTable, Tag("media")]
+    | Annotated[StreamTable, Tag("stream")]
+    | Annotated[Table, Tag("path")],
+    Discriminator(kind_of),
+]
 """Where one table comes from."""

@@ -5,36 +5,33 @@ from __future__ import annotations
 import glob
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import fsspec
-
 from components import config
+from components.addresses import file_system
 from components.disk import is_full
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.records import FileStamp
-from components.source_settings import Table
 
 PACKAGE = "package://"
 
 
-def find(table: str, source: Table) -> tuple[FileStamp, ...]:
-    """The files that `source.path` means now, sorted by URL.
+def find(table: str, path: str, inside: Sequence[str] = ()) -> tuple[FileStamp, ...]:
+    """The files that `path` means now, sorted by URL. Of addresses inside, URLs may point at those of `inside`.
 
     Raises:
         ConfigError: the path is not accepted.
         NotFoundError: it means no file.
         UnavailableError: a remote file system does not answer.
     """
-    path = source.path
     if path.startswith(PACKAGE):
         found = _in_package(table, path)
     elif "::" in path or ("://" in path and not path.startswith("file://")):
-        found = _remote(table, path)
+        found = _remote(table, path, inside)
     else:
         found = _on_disk(table, path)
     return tuple(sorted(found, key=lambda stamp: stamp.url))
@@ -111,7 +108,7 @@ def _matches(table: str, path: str, base: Path, plain: str) -> list[str]:
     return files
 
 
-def _remote(table: str, url: str) -> list[FileStamp]:
+def _remote(table: str, url: str, inside: Sequence[str]) -> list[FileStamp]:
     """Any fsspec URL; the stamp is the best that its file system offers."""
     with remote_errors(table, url):
         if urlsplit(url).password:
@@ -119,7 +116,7 @@ def _remote(table: str, url: str) -> list[FileStamp]:
                 f"table {table!r}: `path` holds a password",
                 accepted="credentials in the environment, where the file system's library looks for them",
             )
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = file_system(table, url, inside)
         infos = fs.glob(path, detail=True) if glob.has_magic(path) else {path: fs.info(path)}
         found = [(name, info) for name, info in infos.items() if info.get("type", "file") == "file"]
         if not found:
@@ -150,6 +147,9 @@ def remote_errors(table: str, url: str) -> Iterator[None]:
     except TrilhaError:
         raise
     except FileNotFoundError as error:
+        ours = next((one for one in (error.__cause__, error.__context__) if isinstance(one, TrilhaError)), None)
+        if ours is not None:  # fsspec takes whatever went wrong for a file that is not there
+            raise ours from error
         raise NotFoundError(
             f"table {table!r}: no file {url}", next_step="put the file there, or correct `path` in project.yaml"
         ) from error

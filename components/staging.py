@@ -6,25 +6,31 @@ or an archive that was cut off is never taken for a table. Memory does not grow 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-import fsspec
-
+from components.addresses import file_system
 from components.artifacts import sha256
 from components.disk import disk_full, is_full
 from components.errors import ConfigError, GateError, NotFoundError, TrilhaError, UnavailableError
 from components.records import FileStamp
-from components.source_settings import Table
+from components.source_settings import LogTable, Table
 from components.sources import on_this_machine, remote_errors
 
 if TYPE_CHECKING:
     import zipfile
 
-FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+FORMATS = {
+    ".avro": "avro",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 """Suffix -> Arrow's name of the codec."""
 
@@ -44,8 +50,12 @@ class LocalFile:
     format: str
 
 
-def stage(table: str, source: Table, stamps: tuple[FileStamp, ...], folder: Path) -> list[LocalFile]:
+def stage(
+    table: str, source: Table | LogTable, stamps: tuple[FileStamp, ...], folder: Path, inside: Sequence[str] = ()
+) -> list[LocalFile]:
     """The files of one table as local, uncompressed ones, in the order of `stamps`; copies go below `folder`.
+
+    Of addresses inside, URLs may lead to those of `inside`.
 
     Raises:
         NotFoundError: a file went away since it was looked at.
@@ -56,7 +66,7 @@ def stage(table: str, source: Table, stamps: tuple[FileStamp, ...], folder: Path
     with _disk_errors(folder):
         files = []
         for index, stamp in enumerate(stamps):
-            files += _stage(table, source, stamp, folder / f"{index:05}")
+            files += _stage(table, source, stamp, folder / f"{index:05}", inside)
         for file in files:
             with file.path.open("rb") as opened:
                 if not opened.read(1):
@@ -87,14 +97,18 @@ def _fetched(target: Path) -> Path:
     return target.with_suffix(".raw")
 
 
-def _stage(table: str, source: Table, stamp: FileStamp, target: Path) -> list[LocalFile]:
+def _stage(
+    table: str, source: Table | LogTable, stamp: FileStamp, target: Path, inside: Sequence[str]
+) -> list[LocalFile]:
     """One file of the outside world as one local file, or as many as its archive has."""
     path = on_this_machine(stamp.url)
     name = stamp.url.split("::")[0]
     if path is None:
         path = _fetched(target)
-        with remote_errors(table, stamp.url), fsspec.open(stamp.url, "rb") as remote:
-            _copy(remote, path)
+        with remote_errors(table, stamp.url):
+            fs, there = file_system(table, stamp.url, inside)
+            with fs.open(there, "rb") as remote:
+                _copy(remote, path)
     suffix = PurePosixPath(name.lower()).suffix
     with _damage_errors(table, stamp.url):
         if suffix == ".zip":
@@ -105,18 +119,18 @@ def _stage(table: str, source: Table, stamp: FileStamp, target: Path) -> list[Lo
     return [LocalFile(stamp.url, path, _format(table, source, name))]
 
 
-def _format(table: str, source: Table, name: str) -> str:
+def _format(table: str, source: Table | LogTable, name: str) -> str:
     format_ = source.format or FORMATS.get(PurePosixPath(name.lower()).suffix)
     if format_ is None:
         raise ConfigError(
             f"table {table!r}: the name of {name} does not say what format it has",
             accepted=", ".join(sorted(FORMATS)) + ", also with .gz, .zst or in a .zip",
-            next_step="say `format: csv`, `jsonl` or `parquet` in project.yaml",
+            next_step="say `format: csv`, `jsonl`, `parquet` or `avro` in project.yaml",
         )
     return format_
 
 
-def _unzip(table: str, source: Table, url: str, path: Path, target: Path) -> Iterator[LocalFile]:
+def _unzip(table: str, source: Table | LogTable, url: str, path: Path, target: Path) -> Iterator[LocalFile]:
     """The archive's data files in the order of their names; a read-me beside them is left where it is."""
     import zipfile
 

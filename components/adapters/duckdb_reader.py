@@ -37,11 +37,12 @@ _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_ ]*(\([0-9, ]+\))?(\[\])*")
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """One table as Parquet: file name -> file, rows in all, and column -> DuckDB type."""
+    """One table as Parquet: file name -> file, rows in all, and column -> DuckDB type; what was left out, in words."""
 
     files: dict[str, Path]
     rows: int
     columns: dict[str, str]
+    left: str = ""
 
 
 def to_parquet(table: str, source: Table, files: Sequence[LocalFile], folder: Path) -> Converted:

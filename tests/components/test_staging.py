@@ -24,7 +24,7 @@ def staged(repository: Path, path: str, **settings: str) -> dict[str, bytes]:
     source = Table.model_validate({"path": path, **settings})
     folder = repository / "scratch"
     folder.mkdir(exist_ok=True)
-    return {file.name: file.path.read_bytes() for file in stage("t", source, find("t", source), folder)}
+    return {file.name: file.path.read_bytes() for file in stage("t", source, find("t", source.path), folder)}
 
 
 def zstd(content: bytes) -> bytes:
@@ -44,7 +44,7 @@ def test_a_plain_local_file_is_read_where_it_is(repository: Path) -> None:
     """No copy of what is there already."""
     (repository / "x.csv").write_bytes(CSV)
     source = Table(path="x.csv")
-    (file,) = stage("t", source, find("t", source), repository / "scratch")
+    (file,) = stage("t", source, find("t", source.path), repository / "scratch")
     assert file.path == repository / "x.csv"
 
 
@@ -168,7 +168,7 @@ def test_a_file_that_went_away(repository: Path) -> None:
     path = repository / "x.csv"
     path.write_bytes(CSV)
     source = Table(path="x.csv")
-    stamps = find("t", source)
+    stamps = find("t", source.path)
     path.unlink()
     with pytest.raises(NotFoundError, match=r"x\.csv went away"):
         stage("t", source, stamps, repository)
