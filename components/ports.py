@@ -156,7 +156,7 @@ class DataStore(Protocol):
     def tree(self, ref: str) -> str:
         """SHA-256 over all paths and contents at `ref`, hex: the same in every store that holds the same data."""
 
-    def sweep(self, needed: Collection[str], before: float) -> Sweep:
+    def sweep(self, needed: Collection[str], before: float, going: Collection[str] = ()) -> Sweep:
         """The objects that no commit needs that is there to be read, and branches of ingests that came to nothing.
 
         Branches, tags and the history of all of them stay, and so do the objects of each head, of each tag, of each
@@ -166,6 +166,7 @@ class DataStore(Protocol):
         Args:
             needed: names, ids of commits among them.
             before: POSIX seconds.
+            going: tags that are as good as gone.
         """
 
 
