@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts import sha256
 from components.ledger import effect_key
-from components.ports import Held
+from components.ports import NOWHERE, Address, Held
 from components.records import Commit, Observation, digest, to_json
 from components.source_adapters import open_source
 from components.source_settings import AnyTable
@@ -61,6 +61,7 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
     with workspace.output() as out:
         tables, read = {}, {}
         wanted: dict[str, str] = {}
+        addresses: dict[str, Address] = {}
         files: dict[str, Path] = {}
         for name in sorted(sources):
             there = {entry.path: entry for entry in store.ls(base, f"{project}/{name}")}
@@ -72,11 +73,12 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
             wanted |= {f"{project}/{name}/{file}": sha for file, sha in digests.items()}
             new = {**arrived.files, **{file: path for file, (path, _) in arrived.objects.items()}}
             files |= {f"{project}/{name}/{file}": path for file, path in new.items()}
+            addresses |= {f"{project}/{name}/{file}": one for file, one in arrived.addresses.items()}
             read[name] = arrived.stamps
         made = Contents(tables=tables)
         path = out.folder / manifest(project)
         path.write_text(made.text())
-        return commit_tables(store, project, made, wanted, files, path, Observation(tables=read), base)
+        return commit_tables(store, project, made, wanted, files, path, Observation(tables=read), base, addresses)
 
 
 def _held(folder: str, source: AnyTable, table: TableContents | None, there: Mapping[str, Entry]) -> Held | None:
@@ -115,6 +117,7 @@ def commit_tables(
     described: Path,
     seen: Observation,
     base: str | None = None,
+    addresses: Mapping[str, Address] = NOWHERE,
 ) -> Commit:
     """Write to `ingest/PROJECT/KEY` what `main` does not hold yet. Done again after a crash, it finds its own commit.
 
@@ -127,6 +130,7 @@ def commit_tables(
         described: a file with `made`, in a folder for more.
         seen: where the tables come from, with digests.
         base: the commit that has the files of `wanted` that are not among `files`.
+        addresses: where the store has some of `files` already.
     """
     if contents(store, MAIN, project) == made:
         return _commit(store, project, store.resolve(MAIN).id, MAIN, made)
@@ -148,6 +152,7 @@ def commit_tables(
         },
         key=effect_key(),
         move=base is not None,
+        addresses=addresses,
     )
     return _commit(store, project, revision.id, branch, contents(store, revision.id, project) or made)
 
