@@ -77,10 +77,10 @@ clean:
 # Locks are made on purpose, never on the way: the same versions everywhere, with hashes, naming no registry.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 # Every extra but torch, whose 5 GB would make each setup of the tests wait; its tests run where it is installed.
-TESTED := aws azure cluster examples gcp jupyter keras postgres sources traces xgboost
+TESTED := aws azure cluster examples gcp jupyter kafka keras postgres sources traces xgboost
 lock: .venv/uv
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) pyproject.toml --group dev $(TESTED:%=--extra %) --constraint requirements.lock --output-file requirements-dev.lock
-	$(COMPILE) pyproject.toml --extra aws --extra azure --extra cluster --extra gcp --extra postgres --extra sources --extra traces --constraint requirements.lock \
+	$(COMPILE) pyproject.toml --extra aws --extra azure --extra cluster --extra gcp --extra kafka --extra postgres --extra sources --extra traces --constraint requirements.lock \
 	  --output-file deploy/images/requirements.lock
 	printf 'uv\nhatchling\neditables\n' | $(COMPILE) - --output-file requirements-setup.lock

@@ -33,7 +33,7 @@ from components.ingest import ingest, observe
 from components.ledger import running_as
 sources = {"flights": Table(path="flights.csv")}
 with running_as("0" * 64):
-    print(ingest("bench", "bench", sources, observe("bench", sources)))
+    print(ingest("bench", "bench", sources, observe("bench", "bench", sources)))
 """
 
 BARE = """

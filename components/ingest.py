@@ -14,15 +14,29 @@ from components.ports import NOWHERE, Address, Held
 from components.records import Commit, Observation, digest, to_json
 from components.source_adapters import open_source
 from components.source_settings import AnyTable
-from components.tables import MAIN, Contents, TableContents, contents, counted, data_digest, manifest
+from components.stream_settings import StreamTable
+from components.stream_tables import observed_commit
+from components.tables import (
+    MAIN,
+    Contents,
+    TableContents,
+    contents,
+    counted,
+    data_digest,
+    fed,
+    manifest,
+    stream_manifest,
+)
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
     from components.ports import Arrived, DataStore, Entry
 
 
-def observe(profile: str, sources: dict[str, AnyTable]) -> Observation:
+def observe(project: str, profile: str, sources: dict[str, AnyTable]) -> Observation:
     """What is behind every table right now. It looks and does not read; it runs every time.
+
+    Of a table that is fed by a stream, it is what `main` holds.
 
     Raises:
         ConfigError: a source's settings are not accepted.
@@ -31,7 +45,9 @@ def observe(profile: str, sources: dict[str, AnyTable]) -> Observation:
         UnavailableError: a file system or a database does not answer.
     """
     workspace = open_workspace(profile)
-    return Observation(tables={table: open_source(workspace, table, one).look() for table, one in sources.items()})
+    return Observation(
+        tables={table: open_source(workspace, project, table, one).look() for table, one in sources.items()}
+    )
 
 
 def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Observation) -> Commit:
@@ -39,7 +55,8 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
 
     Tables are streamed one after the other: memory does not grow with them. The same sources give the same bytes; of
     one that says how far it was read, only what came since is read, and lies beside what `main` holds of it. Where
-    `main` holds all of it already, its newest commit is the result and nothing is written.
+    `main` holds all of it already, its newest commit is the result and nothing is written. Tables that are fed by
+    streams stay as they were seen.
 
     Args:
         project: the folder in the store; what it held before and is not produced any more is deleted.
@@ -56,7 +73,8 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
     """
     workspace = open_workspace(profile)
     store = workspace.store
-    base = store.resolve(MAIN).id
+    live = {name: seen.tables[name] for name, source in sources.items() if isinstance(source, StreamTable)}
+    base = observed_commit(store, project, live)
     before = contents(store, base, project) or Contents(tables={})
     with workspace.output() as out:
         tables, read = {}, {}
@@ -68,17 +86,20 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
             held = _held(f"{project}/{name}/", sources[name], before.tables.get(name), there)
             folder = out.folder / name
             folder.mkdir()
-            arrived = open_source(workspace, name, sources[name]).read(seen.tables[name], held, folder)
+            arrived = open_source(workspace, project, name, sources[name]).read(seen.tables[name], held, folder)
             tables[name], digests = _described(sources[name], arrived, held)
             wanted |= {f"{project}/{name}/{file}": sha for file, sha in digests.items()}
             new = {**arrived.files, **{file: path for file, (path, _) in arrived.objects.items()}}
             files |= {f"{project}/{name}/{file}": path for file, path in new.items()}
             addresses |= {f"{project}/{name}/{file}": one for file, one in arrived.addresses.items()}
             read[name] = arrived.stamps
-        made = Contents(tables=tables)
+        made = Contents(tables={name: table for name, table in tables.items() if name not in live})
         path = out.folder / manifest(project)
         path.write_text(made.text())
-        return commit_tables(store, project, made, wanted, files, path, Observation(tables=read), base, addresses)
+        start = base if live else MAIN
+        return commit_tables(
+            store, project, made, wanted, files, path, Observation(tables=read), base, start, addresses
+        )
 
 
 def _held(folder: str, source: AnyTable, table: TableContents | None, there: Mapping[str, Entry]) -> Held | None:
@@ -117,6 +138,7 @@ def commit_tables(
     described: Path,
     seen: Observation,
     base: str | None = None,
+    start: str = MAIN,
     addresses: Mapping[str, Address] = NOWHERE,
 ) -> Commit:
     """Write to `ingest/PROJECT/KEY` what `main` does not hold yet. Done again after a crash, it finds its own commit.
@@ -124,26 +146,33 @@ def commit_tables(
     Args:
         store: where to.
         project: the folder in it.
-        made: what the tables are.
+        made: what the tables are, but for those that are fed by streams.
         wanted: path in the store -> SHA-256.
         files: path in the store -> file. Where there is a `base`, they may be taken over.
         described: a file with `made`, in a folder for more.
         seen: where the tables come from, with digests.
         base: the commit that has the files of `wanted` that are not among `files`.
+        start: the commit of `main` to begin from.
         addresses: where the store has some of `files` already.
     """
-    if contents(store, MAIN, project) == made:
-        return _commit(store, project, store.resolve(MAIN).id, MAIN, made)
+    there_live = fed(store, start, project)
+    live = {name: table for name, table in there_live.items() if name in seen.tables.keys() - made.tables}
+    whole = Contents(tables={**made.tables, **live})
+    if contents(store, start, project) == whole:
+        return _commit(store, project, store.resolve(start).id, MAIN, whole)
     branch = f"ingest/{project}/{effect_key()[:12]}"
     if branch not in store.branches(branch):
-        store.branch(branch, MAIN)
+        store.branch(branch, start)
     there = {entry.path: entry.sha256 for entry in store.ls(branch, project)}
     lacking = [path for path, sha in wanted.items() if there.get(path) != sha]
     revision = store.commit(
         branch,
         {manifest(project): described}
         | {path: files[path] if path in files else _copied(store, base, path, described) for path in lacking},
-        deletes=sorted(there.keys() - wanted),
+        deletes=[
+            *sorted(there.keys() - wanted),
+            *(stream_manifest(project, name) for name in sorted(there_live.keys() - live)),
+        ],
         message=f"Ingest {project}: {counted(made.rows)}",
         metadata={
             "project": project,
@@ -154,7 +183,7 @@ def commit_tables(
         move=base is not None,
         addresses=addresses,
     )
-    return _commit(store, project, revision.id, branch, contents(store, revision.id, project) or made)
+    return _commit(store, project, revision.id, branch, contents(store, revision.id, project) or whole)
 
 
 def _copied(store: DataStore, base: str | None, path: str, beside: Path) -> Path:

@@ -182,18 +182,23 @@ def ensure(workspace: Workspace, release: Release) -> None:
         _place(workspace, release.project, release.online)
 
 
-def tidy(workspace: Workspace, project: str) -> None:
+def tidy(workspace: Workspace, release: Release) -> None:
     """Drop the tables of releases that no gateway asks any more.
+
+    The newest ones stay, `release`, which serves, and whatever answers beside it, however old that is.
 
     Raises:
         UnavailableError: the store does not answer.
     """
     from components.gateway.catalogue import KEPT
+    from components.versions import answering
 
+    project = release.project
     known = list(islice(releases(workspace.store, project), KEPT + 1))
-    if not any(release.online for release in known):
+    if not any(one.online for one in known):
         return
-    kept = {release.online.digest for release in known[:KEPT] if release.online is not None}
+    asked = [*known[:KEPT], release, *answering(workspace.store, release)]
+    kept = {one.online.digest for one in asked if one.online is not None}
     for digest in workspace.features.tables(project) - kept:
         workspace.features.drop(project, digest)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -332,3 +332,51 @@ class FeatureStore(Protocol):
 
     def drop(self, project: str, table: str) -> None:
         """Remove a table; no error if it is gone already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Messages of a topic in the order in which they were read, and where the next ones begin.
+
+    `values` are None where a message has no body. `place(index)` is the partition and the offset of one of them.
+    """
+
+    values: Sequence[bytes | None]
+    place: Callable[[int], tuple[str, str]]
+    next: Mapping[str, str]
+
+
+class Topic(Protocol):
+    """A topic of Kafka, a stream of Redis: messages in order by partition, which stay for others after they are read.
+
+    Offsets are the adapter's own words; all that is asked of them is that reading goes on from there. They are kept by
+    the caller, and nowhere at the server.
+
+    Every method raises `UnavailableError` when the server cannot be reached, or gives up on it.
+    """
+
+    def start(self, where: Literal["earliest", "latest"]) -> dict[str, str]:
+        """The offsets of the first message that is there, or of the next one to come.
+
+        Raises:
+            NotFoundError: there is no such topic.
+        """
+
+    def seek(self, offsets: Mapping[str, str], *, lost: Literal["continue", "stop"]) -> None:
+        """Read from there on.
+
+        Raises:
+            ConfigError: these are no offsets of such a server.
+            GateError: messages after `offsets` are gone, and `lost` is `stop`.
+        """
+
+    def read(self, limit: int, seconds: float) -> Polled:
+        """Up to `limit` messages, as soon as some are there; none after `seconds`. Raises as `seek`."""
+
+    def lag(self, offsets: Mapping[str, str]) -> int:
+        """How many messages there are from `offsets` on."""
+
+    def send(self, values: Sequence[bytes]) -> None:
+        """Append messages; returns once the server has them."""
+
+    def close(self) -> None: ...

@@ -32,6 +32,9 @@ from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
 from components.source_settings import AnyTable
 
+OWN = ("dead/", "ingest/", "refused/", "stream/")
+"""How the names of branches begin that Trilha writes."""
+
 
 def _watchable(value: str) -> str:
     """`value`, if a branch that others write may be called so; a ValueError says what may."""
@@ -39,7 +42,7 @@ def _watchable(value: str) -> str:
         check_new_ref(value, "branch")
     except ConfigError as error:
         raise ValueError(error.accepted) from None
-    if value in {MAIN, "predictions", "releases", "scores"} or value.startswith("ingest/"):
+    if value in {MAIN, "predictions", "releases", "scores"} or value.startswith(OWN):
         raise ValueError("a branch that others write; main, releases, predictions, scores, ingest/... are Trilha's own")
     return value
 

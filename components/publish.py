@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from components.errors import ConflictError, GateError
 from components.ledger import effect_key
 from components.records import Commit, Published, Validation, digest
-from components.tables import MAIN, contents, counted, manifest
+from components.tables import MAIN, contents, counted, fed, ingested, manifest
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ def publish(project: str, profile: str, commit: Commit, validation: Validation) 
     """Merge the ingested branch into `main` atomically, and delete it; returns the commit that later steps name.
 
     Where `main` has got other data of this project since the ingest began, this data replaces it as a whole: tables of
-    two runs are never mixed, and what was there stays in the history.
+    two runs are never mixed, and what was there stays in the history. What streams have fed to their tables since then
+    stays; the commit that later steps name holds what was validated, and is a part of `main`'s history.
 
     Args:
         project: the folder in the store.
@@ -40,11 +41,20 @@ def publish(project: str, profile: str, commit: Commit, validation: Validation) 
     store = workspace.store
     with workspace.lock(f"publish-{project}"):
         head = store.resolve(MAIN).id
-        if contents(store, head, project) != contents(store, commit.id, project):
+        if not _holds(store, project, head, commit):
             head = _merge(store, project, commit, validation, head)
+        if contents(store, head, project) != contents(store, commit.id, project):  # streams went on meanwhile
+            head = commit.id
     if commit.branch != MAIN:
         store.delete_branch(commit.branch)
     return Published(id=head, branch=MAIN, tree=commit.tree, tables=commit.tables, project=project)
+
+
+def _holds(store: DataStore, project: str, head: str, commit: Commit) -> bool:
+    """Whether `main`, at `head`, has what the commit holds, and maybe more from streams."""
+    if contents(store, head, project) == contents(store, commit.id, project):
+        return True
+    return commit.branch == MAIN and ingested(store, head, project) == ingested(store, commit.id, project)
 
 
 def _merge(store: DataStore, project: str, commit: Commit, validation: Validation, head: str) -> str:
@@ -55,7 +65,13 @@ def _merge(store: DataStore, project: str, commit: Commit, validation: Validatio
     key = digest([effect_key(), head])
     base = store.resolve(commit.id).parents[0]
     published = any(commit.id in (revision.id, *revision.parents) for revision in store.log(MAIN))
-    on_top = not published and contents(store, base, project) == contents(store, head, project)
+    on_top = not published and ingested(store, base, project) == ingested(store, head, project)
+    if not on_top and fed(store, head, project) != fed(store, commit.id, project):
+        raise ConflictError(
+            f"another run published {project} while streams went on",
+            accepted="one run at a time",
+            next_step=f"run project {project} again",
+        )
     source = commit.id if on_top else _restage(store, project, commit, head, key)
     try:
         merged = store.merge(

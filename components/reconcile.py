@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from components import config
 from components.errors import TrilhaError
-from components.releases import newest, releases, served
-from components.rollouts import under_way
+from components.releases import newest, served
 
 if TYPE_CHECKING:
     from components.records import Release
@@ -34,14 +30,14 @@ def reconcile(workspace: Workspace, project: str) -> Release:
         workspace.tracker.point(name=project, alias=ALIAS, version=release.version.version)
         workspace.store.tag(_tag(release), release.commit.id)  # last: where it is, all the rest was
         if newest(workspace.store, project).number == release.number:
-            tidy(workspace, project)
+            tidy(workspace, release)
             return release  # else another one was written meanwhile, and what it moved may have been moved back here
 
 
 def uphold(workspace: Workspace, release: Release) -> None:
     """Have the server really answer with `release`, whose bundle is made anew where its files are gone.
 
-    The other releases that its version policy names answer too, by their own names.
+    The other releases that answer beside it (`components.versions.answering`) do so too, by their own names.
 
     Raises:
         GateError, NotFoundError, UnavailableError: as `reconcile`.
@@ -49,28 +45,16 @@ def uphold(workspace: Workspace, release: Release) -> None:
     from components.mend import mend
     from components.online import ensure
     from components.serving import serve, stand_by
-    from components.versions import kept
+    from components.versions import answering
 
     mend(workspace, release)
     ensure(workspace, release)
-    others = {one.number: one for one in kept(workspace.store, release)}
-    beside = set(_beside(workspace, release.project)) - others.keys() - {release.number}
-    others |= {one.number: one for one in releases(workspace.store, release.project) if one.number in beside}
-    serve(workspace, release.bundle, release.project, [other.bundle.model for other in others.values()])
-    for other in others.values():
+    others = answering(workspace.store, release)
+    serve(workspace, release.bundle, release.project, [other.bundle.model for other in others])
+    for other in others:
         mend(workspace, other)
+        ensure(workspace, other)
         stand_by(workspace, other.bundle, other.project)
-
-
-def _beside(workspace: Workspace, project: str) -> Iterator[int]:
-    """The releases that answer beside the one that serves: of a roll-out, or of a selection."""
-    rollout = under_way(workspace.store, project)
-    if rollout is not None:
-        yield from (rollout.running, rollout.candidate)
-        return
-    with suppress(TrilhaError):  # settings that nobody can read keep nothing
-        selection = config.load_project(project).file.selection
-        yield from selection.arms if selection else ()
 
 
 def look_after(workspace: Workspace, project: str) -> None:

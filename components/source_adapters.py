@@ -20,39 +20,45 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 
-def open_source(workspace: Workspace, table: str, source: AnyTable) -> Source:
+def open_source(workspace: Workspace, project: str, table: str, source: AnyTable) -> Source:
     """What looks at a table's source and reads it; nothing is opened yet."""
-    return ADAPTERS[kind_of(source)](workspace, table, source)
+    return ADAPTERS[kind_of(source)](workspace, project, table, source)
 
 
-def _files(workspace: Workspace, table: str, source: AnyTable) -> Source:
+def _files(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
     from components.file_source import FileSource
 
     return FileSource(table, cast("Table | LogTable", source), workspace.profile.inside)
 
 
-def _sql(workspace: Workspace, table: str, source: AnyTable) -> Source:
+def _sql(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
     from components.adapters.sql_source import SqlSource
 
     return SqlSource(workspace, table, cast("SqlTable", source))
 
 
-def _delta(_: Workspace, table: str, source: AnyTable) -> Source:
+def _delta(_: Workspace, __: str, table: str, source: AnyTable) -> Source:
     from components.adapters.delta_source import DeltaSource
 
     return DeltaSource(table, cast("DeltaTable", source))
 
 
-def _imported(workspace: Workspace, table: str, source: AnyTable) -> Source:
+def _imported(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
     from components.adapters.lakefs_source import LakeFSSource
 
     return LakeFSSource(workspace, table, cast("ImportedTable", source))
 
 
-def _media(workspace: Workspace, table: str, source: AnyTable) -> Source:
+def _media(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
     from components.adapters.media_source import MediaSource
 
     return MediaSource(workspace, table, cast("MediaTable", source))
+
+
+def _stream(workspace: Workspace, project: str, table: str, _: AnyTable) -> Source:
+    from components.stream_tables import FedSource
+
+    return FedSource(workspace.store, project, table)
 
 
 ADAPTERS = {
@@ -62,6 +68,7 @@ ADAPTERS = {
     "path": _files,
     "pattern": _files,
     "sql": _sql,
+    "stream": _stream,
 }
 """Key of a source in project.yaml -> what opens its adapter. They are functions, not names as in
 `components.workspace.ADAPTERS`: what reads a table is a part of the step's code, so that a change of it reads anew."""

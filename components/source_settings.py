@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from components.settings import Name, Settings
+from components.stream_settings import StreamTable
 
 
 class Table(Settings):
@@ -139,6 +140,7 @@ class ImportedTable(Settings):
 KINDS: dict[str, type[Settings]] = {
     "pattern": LogTable,
     "sql": SqlTable,
+    "stream": StreamTable,
     "delta": DeltaTable,
     "lakefs": ImportedTable,
     "media": MediaTable,
@@ -161,6 +163,7 @@ AnyTable = Annotated[
     | Annotated[DeltaTable, Tag("delta")]
     | Annotated[ImportedTable, Tag("lakefs")]
     | Annotated[MediaTable, Tag("media")]
+    | Annotated[StreamTable, Tag("stream")]
     | Annotated[Table, Tag("path")],
     Discriminator(kind_of),
 ]

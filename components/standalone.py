@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from components.records import Place, Record
 from components.servables import Embedding, Lookup, Vocabulary
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from components.adapters.onnx_build import Model
@@ -40,10 +42,10 @@ class Standalone(Record):
 
 
 def standalone(path: Path, name: str, into: Path, target: str = "auto") -> Standalone:
-    """Write the model repository entry `into/name` for the servable in a file.
+    """Write the model repository entry `into/name` for the servable in a file, or in a SavedModel's folder.
 
     Args:
-        path: a file of a format that `components.adapters.model_files` knows.
+        path: of a format that `components.adapters.model_files` knows.
         name: of the model, and of its folder.
         into: a model repository.
         target: `auto`, ONNX Runtime inside the Python backend; `full`, Triton's ONNX Runtime backend.
@@ -95,6 +97,7 @@ def _own(path: Path) -> Model:
 
 def _place(part: Any) -> tuple[list[Any], str]:
     """What a part that stands alone takes, and the name of what it yields."""
+    from components.adapters.from_tensorflow import taken
     from components.adapters.onnx_build import FLOAT, INT64, STRING, tensor
 
     if isinstance(part, Vocabulary):
@@ -103,6 +106,8 @@ def _place(part: Any) -> tuple[list[Any], str]:
         return [tensor("ids", INT64, None)], "vectors"
     if isinstance(part, Lookup):
         return [tensor("key", STRING, 1)], "values"
+    if hasattr(part, "signatures"):  # a SavedModel
+        return taken(part), "scores"
     return [tensor("features", FLOAT, None)], "scores"
 
 
@@ -118,10 +123,15 @@ def _checked(part: Any, graph: Model, path: Path) -> float:
     from components.adapters.onnx_graphs import session
 
     opened = session(graph.SerializeToString())
-    (given,) = opened.get_inputs()
-    rows = _made_up(part, given.shape[1] if isinstance(given.shape[1], int) else _width(part))
-    found = opened.run(None, {given.name: rows})[0]
-    own = dense(answer_of(part, {given.name: rows}))
+    draw = np.random.default_rng(0)
+    rows = {
+        given.name: _made_up(
+            part, given.shape[1] if isinstance(given.shape[1], int) else _width(part), draw, given.type
+        )
+        for given in opened.get_inputs()
+    }
+    found = opened.run(None, rows)[0]
+    own = dense(answer_of(part, rows))
     gaps = np.abs(found.reshape(own.shape) - own) / np.maximum(1, np.abs(own))
     if not (gaps <= TOLERANCE).all():
         raise GateError(
@@ -137,14 +147,16 @@ def _width(part: Any) -> int:
     if isinstance(part, Embedding):
         return 6
     shape = getattr(part, "input_shape", None)
-    return int(shape[-1]) if shape else int(part.n_features_in_)
+    return prod(shape[1:]) if shape else int(part.n_features_in_)
 
 
-def _made_up(part: Any, width: int) -> npt.NDArray[Any]:
-    """Rows to ask: texts of known and unknown words, ids inside and outside the table, numbers small and large."""
+def _made_up(part: Any, width: int, draw: np.random.Generator, kind: str) -> npt.NDArray[Any]:
+    """Rows to ask: texts of known and unknown words, ids inside and outside the table, numbers small and large.
+
+    Of the whole numbers that a model takes nothing is known: 0 and 1 are ids of any table.
+    """
     import numpy as np
 
-    draw = np.random.default_rng(0)
     if isinstance(part, Vocabulary):
         words = draw.choice([*part.words, "unheard-of", "UPPER"], (ROWS, 2 * part.length))
         texts = [" ".join(row[: draw.integers(0, len(row))]) for row in words]
@@ -154,4 +166,6 @@ def _made_up(part: Any, width: int) -> npt.NDArray[Any]:
     if isinstance(part, Lookup):
         keys = [*part.keys, "unheard-of", ""]
         return np.array([keys[place] for place in draw.integers(0, len(keys), ROWS)], dtype=np.object_).reshape(-1, 1)
+    if kind == "tensor(int64)":
+        return np.asarray(draw.integers(0, 2, (ROWS, width)))
     return np.asarray(draw.normal(size=(ROWS, width)) * draw.choice([1, 10, 1000], (ROWS, 1)), dtype=np.float32)

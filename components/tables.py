@@ -1,13 +1,15 @@
 """A project's tables in the data store: `PROJECT/TABLE/*.parquet`, and `PROJECT.json`, which says what they are.
 
 Every change of the data changes `PROJECT.json`, so that two changes made side by side always meet in that file: a merge
-is then refused, where by paths alone it could mix the partitions of two ingests.
+is then refused, where by paths alone it could mix the partitions of two ingests. A table that is fed by a stream has a
+file of its own, `PROJECT.streams/TABLE.json`: what it gets while others are ingested stands beside them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from components.adapters.store_rules import MAIN, tree_digest
@@ -26,9 +28,13 @@ __all__ = [
     "contents",
     "counted",
     "data_digest",
+    "fed",
+    "ingested",
     "local_files",
     "manifest",
     "sources_of",
+    "stream_manifest",
+    "streams",
 ]
 
 
@@ -70,13 +76,39 @@ def manifest(project: str) -> str:
     return f"{project}.json"
 
 
+def streams(project: str) -> str:
+    """The folder with a file for each table of a project that is fed by a stream; no project can be called so."""
+    return f"{project}.streams"
+
+
+def stream_manifest(project: str, table: str) -> str:
+    """Where the store keeps the `TableContents` of a table that is fed by a stream."""
+    return f"{streams(project)}/{table}.json"
+
+
 def contents(store: DataStore, ref: str, project: str) -> Contents | None:
     """What the commit `ref` says about the project's tables, or None where it has none."""
+    whole, live = ingested(store, ref, project), fed(store, ref, project)
+    if whole is None and not live:
+        return None
+    return Contents(tables={**(whole.tables if whole else {}), **live})
+
+
+def ingested(store: DataStore, ref: str, project: str) -> Contents | None:
+    """What the commit `ref` says about the tables that were ingested as a whole, or None where it has none."""
     try:
         path = store.local(ref, manifest(project))
     except NotFoundError:
         return None
     return Contents.model_validate_json(path.read_bytes())
+
+
+def fed(store: DataStore, ref: str, project: str) -> dict[str, TableContents]:
+    """What the commit `ref` holds of the tables that are fed by streams."""
+    return {
+        PurePosixPath(entry.path).stem: TableContents.model_validate_json(store.local(ref, entry.path).read_bytes())
+        for entry in store.ls(ref, streams(project))
+    }
 
 
 def sources_of(store: DataStore, ref: str, project: str | None = None) -> dict[str, tuple[FileStamp, ...]]:

@@ -209,8 +209,9 @@ class TrialRun:
     def save(self, *, pre: Any, model: Any, post: Any = None, threshold: float = 0.5) -> dict[str, float]:
         """Keep the model as three graphs, with its metrics on valid (returned) and its answers on test.
 
-        A part is what its framework gives: a fitted object of scikit-learn, LightGBM, XGBoost, PyTorch or Keras, the
-        path of an ONNX file, a servable of `components.servables`, or several of these in a list, one after the other.
+        A part is what its framework gives: a fitted object of scikit-learn, LightGBM, XGBoost, PyTorch or Keras, a
+        SavedModel of TensorFlow, the path of a file that one of them or ONNX wrote, a servable of
+        `components.servables`, or several of these in a list, one after the other.
         In the place of `pre` or `model` it may be a class of the project's own, see `components.python_part`.
 
         Args:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import ConfigError, GateError
 from components.project import Expectation
-from components.records import Commit, ExpectationResult, Validation
+from components.records import Artifact, Commit, ExpectationResult, Validation
 from components.tables import COMMIT, MAIN, Contents, contents, sources_of
 from components.validation_page import render
 from components.workspace import open_workspace
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from components.adapters.great_expectations import Outcome, Verdict
     from components.ports import DataStore
+    from components.workspace import Workspace
 
 REPORT, DOCS, OFFENDING = "validation.json", "index.html", "offending.parquet"
 SCHEMA = "schema_unchanged"
@@ -101,12 +102,7 @@ def validate(
             results.append(_result(table, outcome))
             if not outcome.success:
                 offending += _offending(table, outcome, rows)
-    with workspace.output() as out:
-        _write_report(out.folder / REPORT, schema, verdicts)
-        (out.folder / DOCS).write_text(render(project, commit.tree, results, list(verdicts.values())))
-        if offending:
-            _write_offending(out.folder / OFFENDING, offending)
-        files = out.publish()
+    files = _write(workspace, project, commit, schema, results, verdicts, offending)
     validation = Validation(
         tree=commit.tree,
         results=tuple(results),
@@ -118,6 +114,61 @@ def validate(
     if failed:
         raise _refusal(project, commit, failed, offending, [workspace.artifacts.local(file) for file in files.values()])
     return validation
+
+
+def row_by_row(expectations: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
+    """The critical expectations that each row can be held to, whatever rows there are beside it.
+
+    Counts, means, sets of distinct values and shares (`mostly`) are said of a whole table.
+    """
+    from components.adapters.great_expectations import is_of_rows
+
+    return tuple(
+        one
+        for one in expectations
+        if one.severity == "critical" and one.kwargs.get("mostly", 1) == 1 and is_of_rows(one.type)
+    )
+
+
+def refuse(workspace: Workspace, project: str, commit: Commit, table: str, path: str, verdict: Verdict) -> GateError:
+    """Write down why the rows of one file of a commit are refused, as `validate` does; returns the error to raise.
+
+    Args:
+        workspace: its artifacts take the page, the result and the rows.
+        project: the folder in the store.
+        commit: holds the file.
+        table: its table.
+        path: the file.
+        verdict: at least one critical expectation of it does not hold.
+    """
+    import pyarrow.parquet as pq
+
+    held = pq.read_table(workspace.store.local(commit.id, path))
+    rows = _Rows(held, (path,), (held.num_rows,), ())
+    results = [_result(table, outcome) for outcome in verdict.outcomes]
+    broken = (outcome for outcome in verdict.outcomes if not outcome.success)
+    offending = [row for outcome in broken for row in _offending(table, outcome, rows)]
+    files = _write(workspace, project, commit, [], results, {table: verdict}, offending)
+    failed = [result for result in results if not result.success]
+    return _refusal(project, commit, failed, offending, [workspace.artifacts.local(file) for file in files.values()])
+
+
+def _write(
+    workspace: Workspace,
+    project: str,
+    commit: Commit,
+    schema: list[ExpectationResult],
+    results: list[ExpectationResult],
+    verdicts: dict[str, Verdict],
+    offending: list[dict[str, Any]],
+) -> dict[str, Artifact]:
+    """The files that are kept of a verdict, whatever it is."""
+    with workspace.output() as out:
+        _write_report(out.folder / REPORT, schema, verdicts)
+        (out.folder / DOCS).write_text(render(project, commit.tree, results, list(verdicts.values())))
+        if offending:
+            _write_offending(out.folder / OFFENDING, offending)
+        return out.publish()
 
 
 def _schema(

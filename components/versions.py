@@ -1,15 +1,19 @@
-"""Which releases of a project the server holds, beside the one that serves: `serve.triton.version_policy`.
+"""Which releases of a project the server holds, beside the one that serves: by policy, of a roll-out, of a selection.
 
-In Trilha a version is a release, and each has models of its own. The policy is that of the release that serves.
+In Trilha a version is a release, and each has models of its own. `serve.triton.version_policy` is that of the release
+that serves.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from components.errors import GateError
+from components import config
+from components.errors import GateError, TrilhaError
 from components.releases import releases, served
+from components.rollouts import under_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +34,24 @@ def kept(store: DataStore, release: Release) -> list[Release]:
         numbers = policy.specific.versions
         found = (one for one in releases(store, release.project) if one.number in numbers)
     return [one for one in found if one.bundle.model != release.bundle.model]
+
+
+def answering(store: DataStore, release: Release) -> list[Release]:
+    """The releases that answer beside `release`, which serves: `kept`, and those of a roll-out or a selection."""
+    others = {one.number: one for one in kept(store, release)}
+    beside = set(_beside(store, release.project)) - others.keys() - {release.number}
+    others |= {one.number: one for one in releases(store, release.project) if one.number in beside}
+    return list(others.values())
+
+
+def _beside(store: DataStore, project: str) -> Iterator[int]:
+    rollout = under_way(store, project)
+    if rollout is not None:
+        yield from (rollout.running, rollout.candidate)
+        return
+    with suppress(TrilhaError):  # settings that nobody can read keep nothing
+        selection = config.load_project(project).file.selection
+        yield from selection.arms if selection else ()
 
 
 def _one_a_bundle(store: DataStore, project: str) -> Iterator[Release]:

@@ -16,7 +16,7 @@ from components.ledger import Ledger
 from components.profile import Profile
 from components.records import Artifact, Commit, Published
 from components.scores import Predictions, holds
-from components.tables import MAIN, contents
+from components.tables import MAIN, ingested
 
 if TYPE_CHECKING:
     from components.ports import DataStore, FeatureStore, ModelServer, Tracker
@@ -115,7 +115,7 @@ class Workspace:
         if not self.store.has(part.id):
             return False
         if isinstance(part, Published):
-            return contents(self.store, MAIN, part.project) == contents(self.store, part.id, part.project)
+            return ingested(self.store, MAIN, part.project) == ingested(self.store, part.id, part.project)
         if isinstance(part, Predictions):
             return holds(self.store, part.id, part.project)
         return True

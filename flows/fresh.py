@@ -134,7 +134,7 @@ def _own(profile: Profile, state: Path) -> Profile:
 def _link_sources(project: str, profile: str, root: Path) -> None:
     """Have the project's own files under `root` too, by hard links: a container would not see where others lead."""
     for table, source in config.load_project(project).file.sources.items():
-        for name in open_source(open_workspace(profile), table, source).here():
+        for name in open_source(open_workspace(profile), project, table, source).here():
             here, there = root / name, config.root() / name
             if PurePosixPath(name).is_absolute() or here.exists():
                 continue

@@ -42,7 +42,7 @@ def lifecycle(do: Do, project: Project, profile: str, commit: str | None = None)
     """
     name, file = project.name, project.file
     if commit is None:
-        seen = do(observe, profile=profile, sources=file.sources)
+        seen = do(observe, project=name, profile=profile, sources=file.sources)
         raw = do(ingest, project=name, profile=profile, sources=file.sources, seen=seen)
     else:
         raw = do(adopt, project=name, profile=profile, sources=file.sources, commit=commit)

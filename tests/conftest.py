@@ -27,6 +27,7 @@ pytest_plugins = [
     "tests.containers",
     "tests.yard",
     "tests.redis_server",
+    "tests.kafka",
     "tests.spark",
 ]
 

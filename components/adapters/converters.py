@@ -83,6 +83,12 @@ def _sklearn() -> Converter:
     return SklearnConverter()
 
 
+def _tensorflow() -> Converter:
+    from components.adapters.from_tensorflow import TensorFlowConverter
+
+    return TensorFlowConverter()
+
+
 def _torch() -> Converter:
     from components.adapters.from_torch import TorchConverter
 
@@ -101,17 +107,23 @@ CONVERTERS: Final[dict[str, Callable[[], Converter]]] = {
     "lightgbm": _lightgbm,
     "pathlib": _onnx,
     "sklearn": _sklearn,
+    "tensorflow": _tensorflow,
     "torch": _torch,
     "xgboost": _xgboost,
 }
 """Package that a part's class, or one that it descends from, comes from -> its converter, imported when needed."""
 
-NEEDS: Final[dict[str, tuple[str, ...]]] = {"keras": ("tf2onnx",), "torch": ("onnxscript",)}
-"""Package -> what its conversion needs beside it; `pip install trilha[PACKAGE]` brings both."""
+NEEDS: Final[dict[str, tuple[str, str]]] = {
+    "keras": ("tf2onnx", "keras"),
+    "tensorflow": ("tf2onnx", "keras"),
+    "torch": ("onnxscript", "torch"),
+}
+"""Package -> what its conversion needs beside it, and the extra that brings both."""
 
 ACCEPTED = (
-    "a fitted object of keras, lightgbm, scikit-learn, torch or xgboost, the path of an ONNX file, a servable of "
-    "components.servables, a list of these, or a class of the project's own (components.python_part)"
+    "a fitted object of keras, lightgbm, scikit-learn, torch or xgboost, a SavedModel of tensorflow, the path of a "
+    "file that one of them or ONNX wrote, a servable of components.servables, a list of these, or a class of the "
+    "project's own (components.python_part)"
 )
 
 
@@ -124,11 +136,11 @@ def converter_of(part: Any) -> Converter:
     for base in type(part).__mro__:
         package = base.__module__.split(".", 1)[0]
         if package in CONVERTERS:
-            lacking = [name for name in NEEDS.get(package, ()) if importlib.util.find_spec(name) is None]
-            if lacking:
+            needed, extra = NEEDS.get(package, ("", ""))
+            if needed and importlib.util.find_spec(needed) is None:
                 raise ConfigError(
-                    f"to convert a model of {package}, {', '.join(lacking)} is not installed",
-                    next_step=f"pip install 'trilha[{package}]'",
+                    f"to convert a model of {package}, {needed} is not installed",
+                    next_step=f"pip install 'trilha[{extra}]'",
                 )
             return CONVERTERS[package]()
     if is_part(part):

@@ -88,6 +88,21 @@ def check(table: str, suite: Any, expectations: Sequence[Expectation], rows: pa.
     return Verdict(tuple(outcomes[order] for order in sorted(outcomes)), result)
 
 
+def is_of_rows(type_: str) -> bool:
+    """Whether an expectation says something of single rows; what Great Expectations does not have is not asked here."""
+    from great_expectations.expectations.expectation import (
+        ColumnMapExpectation,
+        ColumnPairMapExpectation,
+        MulticolumnMapExpectation,
+    )
+    from great_expectations.expectations.registry import get_expectation_impl
+
+    with _one_context:
+        _context()
+    found = get_expectation_impl(type_)
+    return issubclass(found, ColumnMapExpectation | ColumnPairMapExpectation | MulticolumnMapExpectation)
+
+
 def page(verdicts: Sequence[Verdict]) -> str:
     """The sections of the Data Docs pages of `verdicts`, as Great Expectations renders them: the inside of a page."""
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer

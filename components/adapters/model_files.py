@@ -31,6 +31,12 @@ def _skops(path: Path) -> Any:
     return io.load(path, trusted=[])
 
 
+def _tensorflow(folder: Path) -> Any:
+    from components.adapters.from_tensorflow import load
+
+    return load(folder)
+
+
 def _torch(path: Path) -> Any:
     import torch
 
@@ -53,6 +59,9 @@ def _xgboost(path: Path) -> Any:
     return model
 
 
+SAVED: Final = "saved_model.pb"
+"""What a folder that is a SavedModel of TensorFlow has in it."""
+
 FILES: Final[dict[str, Callable[[Path], Any]]] = {
     ".json": _xgboost,
     ".keras": _keras,
@@ -65,11 +74,24 @@ FILES: Final[dict[str, Callable[[Path], Any]]] = {
 }
 """Suffix -> what reads such a file: XGBoost, Keras, our servables, ONNX, PyTorch (torch.export), skops, LightGBM."""
 
+ACCEPTED: Final = f"{', '.join(FILES)}, or a folder with {SAVED}"
+
 PICKLES: Final = frozenset({".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 
 
+def opened(part: Any) -> Any:
+    """A part of a model; of a path, what is in the file, and so in a list.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    if isinstance(part, list | tuple):
+        return [opened(one) for one in part]
+    return load(part) if isinstance(part, Path) else part
+
+
 def load(path: Path) -> Any:
-    """The part in a file.
+    """The part in a file, or in the folder that TensorFlow keeps one in.
 
     Raises:
         ConfigError: the format is not known, is a pickle, or is not what its suffix says.
@@ -78,14 +100,15 @@ def load(path: Path) -> Any:
     if suffix in PICKLES:
         raise ConfigError(
             f"{path.name} is a pickle, which runs whatever it holds when it is read",
-            accepted=", ".join(FILES),
+            accepted=ACCEPTED,
             next_step="save it as ONNX, or with skops.io.dump (scikit-learn), torch.export.save (PyTorch)",
         )
-    if suffix not in FILES or not path.is_file():
-        problem = f"{path.name}: format {suffix or 'none'}" if path.is_file() else f"no file {path}"
-        raise ConfigError(problem, accepted=", ".join(FILES))
+    saved = (path / SAVED).is_file()
+    if not saved and (suffix not in FILES or not path.is_file()):
+        problem = f"{path.name}: format {suffix or 'none'}" if path.exists() else f"no file {path}"
+        raise ConfigError(problem, accepted=ACCEPTED)
     try:
-        return FILES[suffix](path)
+        return _tensorflow(path) if saved else FILES[suffix](path)
     except ConfigError:
         raise
     except ImportError as error:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.adapters.converters import answer_of, graph_of
+from components.adapters.model_files import opened
 from components.adapters.onnx_build import chained, made, renamed, tensor
 from components.answers import LABEL, NUMBERS, shown
 from components.errors import ConfigError, GateError
 from components.model_inputs import width
-from components.python_part import SUFFIX, is_part, keep, opened
+from components.python_part import SUFFIX, is_part, keep
+from components.python_part import opened as opened_part
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -56,6 +58,7 @@ def write_graphs(
     Raises:
         ConfigError: a part is of a kind that is not converted, or the model has other classes.
     """
+    pre, model, post = opened(pre), opened(model), opened(post)
     check_classes(model, task, classes)
     given = raw_inputs(features)
     before = _passed_on(given) if pre is None else _written(pre, given, "features", modules, paths[0])
@@ -94,9 +97,9 @@ def own_scores(pre: Any, model: Any, post: Any, inputs: Mapping[str, npt.NDArray
     """What the frameworks themselves make of inputs: the scores that the task's answer is made of."""
     from components.adapters.converters import dense, joined
 
-    features = joined(inputs) if pre is None else answer_of(pre, inputs)
-    scores = answer_of(model, {"features": features})
-    return dense(scores if post is None else answer_of(post, {"scores": scores}))
+    features = joined(inputs) if pre is None else answer_of(opened(pre), inputs)
+    scores = answer_of(opened(model), {"features": features})
+    return dense(scores if post is None else answer_of(opened(post), {"scores": scores}))
 
 
 def check_classes(model: Any, task: str, classes: Sequence[Any]) -> None:
@@ -152,7 +155,7 @@ def run_graphs(paths: Sequence[Path], inputs: Mapping[str, npt.NDArray[Any]]) ->
 
 def _run(path: Path, values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     if path.suffix == SUFFIX:
-        part = opened(path)
+        part = opened_part(path)
         names, wanted, run = [part.about["output"]], list(part.about["inputs"]), part.run
     else:
         own = session(path)

@@ -24,8 +24,14 @@ from components.errors import UnavailableError
 LOOPBACK: Final = "127.0.0.1"
 CACHE_BYTES: Final = 64 * 2**20
 """For the answers of projects with `response_cache`; it is taken from the system as it fills."""
-REPAIR: Final = Path(__file__).with_name("triton_numpy.py")
-"""What lets the wheel's Python backend work with NumPy 2, put beside it in the copy."""
+REPAIRS: Final = {
+    "triton_numpy": "from triton_numpy import tensor_from_numpy",
+    "triton_stub": "import triton_stub; triton_stub.watch()",
+}
+"""Module of ours that is put beside the Python backend in the copy -> the line by which each of its processes has it.
+
+One lets it work with NumPy 2, the other has it end with its server.
+"""
 
 
 def command(
@@ -111,7 +117,8 @@ def _environment(libraries: Path) -> dict[str, str]:
 def _backends(source: Path, home: Path, environment: dict[str, str]) -> Path:
     """The folder of backends with this Python's stub in it, copied whole or not at all."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    mark = hashlib.sha256(REPAIR.read_bytes()).hexdigest()[:8]
+    repairs = [Path(__file__).with_name(f"{name}.py") for name in REPAIRS]
+    mark = hashlib.sha256(b"".join(repair.read_bytes() for repair in repairs)).hexdigest()[:8]
     target = home / "triton" / f"backends-{version('nvidia-pytriton')}-{python}-{mark}"
     if target.is_dir():
         return target
@@ -126,9 +133,10 @@ def _backends(source: Path, home: Path, environment: dict[str, str]) -> Path:
     part = target.with_name(f"{target.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(source / "backends", part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(REPAIR, part / "python")
+    for repair in repairs:
+        shutil.copy2(repair, part / "python")
     with (part / "python" / "triton_python_backend_utils.py").open("a") as utilities:
-        utilities.write(f"\nfrom {REPAIR.stem} import tensor_from_numpy  # put here by Trilha\n")
+        utilities.writelines(f"\n{line}  # put here by Trilha\n" for line in REPAIRS.values())
     _check(Path(shutil.copy2(stub, part / "python")), environment)
     try:
         part.rename(target)

@@ -17,8 +17,9 @@ import msgspec
 
 from components.adapters.otlp_traces import Traces
 from components.adapters.triton_http import TritonHttp, http_address
+from components.adapters.triton_stream import TritonStream
 from components.errors import TrilhaError
-from components.gateway import pages, tensorflow, typed, v2
+from components.gateway import pages, streams, tensorflow, typed, v2
 from components.gateway.access import Access, Caller, Rates
 from components.gateway.cache import Cache
 from components.gateway.catalogue import LOOK, Catalogue
@@ -74,6 +75,7 @@ class Gateway:
         self._traces = Traces(settings.traces) if settings.traces else None
         self._log = PredictionLog(workspace, self._metrics)
         self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
+        self._streams = TritonStream(lambda: workspace.endpoint("triton"), settings.limits.connections)
         self._completer = Completer(workspace, settings.limits.seconds)
         self._model = Model(
             self.catalogue,
@@ -84,6 +86,7 @@ class Gateway:
             settings.limits.seconds,
             settings.gather,
             self._completer,
+            self._streams,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,6 +155,12 @@ class Gateway:
                 caller.check("predict", project)
                 self._known(project, seen)
                 return await typed.predict(self._model, request, project, await self._body(request))
+            case [project, "stream"]:
+                seen.route = "stream"
+                _only(request, "POST")
+                caller.check("predict", project)
+                self._known(project, seen)
+                return await streams.stream(self._model, request, project, await self._body(request))
             case [project, "feedback"]:
                 seen.route = "feedback"
                 _only(request, "POST")
@@ -187,6 +196,11 @@ class Gateway:
                 caller.check("predict", project)
                 self._known(project, seen)
                 return await v2.infer(self._model, request, project, version, await self._body(request))
+            case ["generate_stream"]:
+                _only(request, "POST")
+                caller.check("predict", project)
+                self._known(project, seen)
+                return await streams.generate(self._model, request, project, version, await self._body(request))
             case [] | ["ready"]:
                 _only(request, "GET")
                 caller.check("read", project)
@@ -236,6 +250,7 @@ class Gateway:
             with suppress(asyncio.CancelledError):
                 await task
         self._triton.close()
+        await self._streams.close()
         await self._completer.close()
         if self._cache is not None:
             await self._cache.close()

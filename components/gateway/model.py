@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from components.errors import TimeLimitError, UnavailableError
+from components.adapters.triton_http import Reply
+from components.errors import GateError, TimeLimitError, UnavailableError
+from components.gateway import wire
 from components.gateway.batches import Batches
 from components.gateway.compare import compared, is_sound
 from components.gateway.problems import RETRY_SECONDS, Problem
@@ -18,7 +20,8 @@ from components.gateway.receipts import new_unique
 from components.gateway.requests import TRACE
 
 if TYPE_CHECKING:
-    from components.adapters.triton_http import Reply, TritonHttp
+    from components.adapters.triton_http import TritonHttp
+    from components.adapters.triton_stream import TritonStream
     from components.gateway.cache import Cache
     from components.gateway.catalogue import Catalogue, Door
     from components.gateway.completion import Completer
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from components.gateway.routing import Choice, Router
     from components.gateway.wire import Columns
     from components.profile import GatewayGather
+    from components.project import Online
+
+T = TypeVar("T")
 
 GONE: Final = ("unknown model", "is not found", "is not healthy", "is not ready", "has no available versions")
 """Triton's words for a model that is not there, or whose process died."""
@@ -37,7 +43,16 @@ BUSY: Final = ("Request timeout expired", "maximum queue size")
 DECOUPLED: Final = "decoupled transaction policy"
 """Words of Triton's HTTP door for a model that may have several answers."""
 
-THEIRS: Final = ("Unable to parse", "failed to parse the request", "attempt to access JSON", "text is not UTF-8")
+LONGEST: Final = 300.0
+"""Seconds that a stream of answers may take, each of them within the time that an answer may take."""
+
+THEIRS: Final = (
+    "Unable to parse",
+    "failed to parse the request",
+    "attempt to access JSON",
+    "text is not UTF-8",
+    "correlation ID",
+)
 """Words of a refusal for which Triton, or the bundle's own model, says 500, though the request is to blame."""
 
 BESIDE: Final = 16
@@ -98,6 +113,7 @@ class Model:
         seconds: that it may take, where the project does not say.
         gather: how rows of several requests go together; none: each goes by itself.
         completer: fills what rows leave out.
+        streams: where a request may have several answers.
     """
 
     def __init__(
@@ -110,8 +126,10 @@ class Model:
         seconds: float,
         gather: GatewayGather | None,
         completer: Completer,
+        streams: TritonStream,
     ) -> None:
         self.completer = completer
+        self._streams = streams
         self._batches = Batches(self._post, gather) if gather else None
         self._log = log
         self._cache = cache
@@ -146,11 +164,109 @@ class Model:
             self._log.take(entry.online, said, said.asked.header, said.asked.body)
         return said
 
+    async def stream(
+        self, write: Write, key: Callable[[str], str], project: str, version: str = ""
+    ) -> tuple[Said, AsyncIterator[Said]]:
+        """The first answer of the release that `ask` would ask, and the others as they come, under one receipt.
+
+        The last one is what is written down. Where a candidate has no first answer, the release that serves has one.
+
+        Raises:
+            Problem, LateError: as `ask`; also of a later answer.
+        """
+        entry = self._catalogue.entry(project)
+        router = None if version else entry.router
+        begun = None
+        if router is not None and (choice := router.choose(key(router.column))).spare:
+            begun = await self._begun_by(router, choice.door, write)
+        if begun is None:
+            begun = await self._looked_after(lambda door: self._begun(door, write), project, version)
+        first, others = begun
+        if router is not None:
+            self._answered(router, first)
+        return first, self._kept(entry.online, first, others)
+
+    async def _begun_by(self, router: Router, door: Door, write: Write) -> tuple[Said, AsyncGenerator[Said]] | None:
+        """A candidate's first answer, and the others; None where it has none."""
+        try:
+            begun = await self._begun(door, write)
+        except (Problem, LateError):
+            self._failed(router, door)
+            return None
+        if begun is None:
+            self._catalogue.heal_soon()
+        return begun
+
+    async def _begun(self, door: Door, write: Write) -> tuple[Said, AsyncGenerator[Said]] | None:
+        """The first answer of one release, and the others; None where Triton does not have it."""
+        question, begun, receipt = await write(door), time.perf_counter(), door.prefix + new_unique()
+
+        async def all_of_it() -> AsyncGenerator[Said]:
+            async for reply in self._streamed(door, question):
+                seconds = time.perf_counter() - begun
+                yield Said(door, receipt, reply.header, reply.body, reply.content_type, question, seconds)
+
+        others = all_of_it()
+        try:
+            return await anext(others), others
+        except StopAsyncIteration:
+            raise Problem(502, f"{door.project} ended without an answer") from None
+        except GateError as error:
+            if any(text in error.details for text in GONE):
+                return None
+            raise _refusal(door, 500, error.details) from None
+
+    async def _kept(self, online: Online, first: Said, others: AsyncGenerator[Said]) -> AsyncGenerator[Said]:
+        """The answers after the first one; the last of all is written down, also where nobody hears it any more."""
+        last = first
+        try:
+            async for said in others:
+                last = said
+                yield said
+        except GateError as error:
+            raise _refusal(first.door, 500, error.details) from None
+        finally:
+            await others.aclose()
+            if online.log:
+                self._log.take(online, last, last.asked.header, last.asked.body)
+
+    async def _streamed(self, door: Door, question: Question) -> AsyncGenerator[Reply]:
+        """What Triton answers, each answer as it comes; raises `GateError` where it refuses."""
+        seconds = self._catalogue.entry(door.project).online.seconds or self._seconds
+        tensors, begun = wire.tensors_of(question.header or 0, question.body), time.perf_counter()
+        try:
+            async for outputs in self._streams.ask(door.model, tensors, seconds, max(LONGEST, seconds)):
+                header, body = wire.reply_of(door.model, outputs)
+                yield Reply(200, body, header, wire.BINARY)
+        except TimeLimitError:
+            raise self._late(door) from None
+        except UnavailableError:
+            raise Problem(503, "the model server does not answer just now", retry_after=RETRY_SECONDS) from None
+        finally:
+            self._metrics.asked(door.project, time.perf_counter() - begun)
+
+    async def _last(self, door: Door, question: Question) -> Reply:
+        """The last of several answers, which is the one that `qualify` compared."""
+        last = None
+        try:
+            async for reply in self._streamed(door, question):
+                last = reply
+        except GateError as error:
+            return Reply(500, msgspec.json.encode({"error": error.details}), None, b"application/json")
+        if last is None:
+            raise Problem(502, f"{door.project} ended without an answer")
+        return last
+
     async def _named(self, write: Write, project: str, version: str = "", label: str = "") -> Said:
         """The answer of one release, which is looked after where Triton does not have it."""
+        return await self._looked_after(lambda door: self._said(door, write), project, version, label)
+
+    async def _looked_after(
+        self, ask: Callable[[Door], Awaitable[T | None]], project: str, version: str = "", label: str = ""
+    ) -> T:
         for last in (False, True):
             door = self._catalogue.door(project, version, label)
-            said = await self._said(door, write)
+            said = await ask(door)
             if said is not None:
                 return said
             if not last:  # the release was replaced and dropped in between, or its process died
@@ -238,11 +354,14 @@ class Model:
     async def _reply(self, door: Door, question: Question, *, remembered: bool) -> tuple[Reply, float | None]:
         """What was answered before, or what Triton answers, and how long that took."""
         header, body, columns = question
-        cache = self._cache if remembered and not door.release.bundle.triton.sequence_batching else None
+        triton = door.release.bundle.triton
+        cache = None if triton.sequence_batching or triton.decoupled or not remembered else self._cache
         if cache is not None and (found := await cache.get(door, header, body)) is not None:
             return found, None
         begun = time.perf_counter()
-        if self._batches is not None and columns is not None:
+        if triton.decoupled and columns is not None:
+            reply = await self._last(door, question)
+        elif self._batches is not None and columns is not None:
             reply = await self._gathered(self._batches, door, question)
         else:
             reply = await self._post(door, header, body)
@@ -296,7 +415,10 @@ def _refusal(door: Door, status: int, words: str) -> Problem:
     if any(text in words for text in BUSY):
         return Problem(503, said, retry_after=RETRY_SECONDS)
     if DECOUPLED in words:
-        return Problem(501, f"{door.project} may have several answers for a request", accepted="Triton's gRPC stream")
+        return Problem(
+            501, f"{door.project} may have several answers for a request",
+            accepted=f"POST /v2/models/{door.project}/generate_stream, or /v1/projects/{door.project}/stream",
+        )  # fmt: skip
     theirs = status < 500 or any(text in words for text in THEIRS)
     field = found.group(1) if found else ""
     return Problem(400 if theirs else 502, said or "refused", field=field, accepted=kinds)

@@ -59,6 +59,8 @@ def document(doors: Iterable[Door], learning: Container[str] = ()) -> Schema:
             "get": _get(f"describe_{name}", f"What {name} takes, and the release that answers.")
         }
         paths[f"/v1/projects/{name}/predict"] = {"post": _predict(door)}
+        if door.release.bundle.triton.decoupled:
+            paths[f"/v1/projects/{name}/stream"] = {"post": _stream(door)}
         if name in learning:
             paths[f"/v1/projects/{name}/feedback"] = {"post": _feedback(name)}
     return {
@@ -104,6 +106,20 @@ def _predict(door: Door) -> Schema:
             },
             **_problems(),
         },
+    }
+
+
+def _stream(door: Door) -> Schema:
+    """As `predict`, but for the form of the answers."""
+    whole = _predict(door)
+    events = {
+        "description": "Server-sent events: answers as they come, then `end`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+    return whole | {
+        "operationId": f"stream_{door.project}",
+        "summary": f"{whole['summary']} Each answer as it comes.",
+        "responses": whole["responses"] | {"200": events},
     }
 
 

@@ -68,6 +68,11 @@ class Request:
             raise _too_large(largest)
         return whole
 
+    async def gone(self) -> None:
+        """Return when the client has gone away; its body was read before."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def _rest(self, begun: bytes, largest: int) -> bytes:
         parts, size = [begun], len(begun)
         while size <= largest:
@@ -103,7 +108,7 @@ class Answer:
         self.body = body
         self.status = status
         self.kind = kind
-        self.headers = headers
+        self.headers = headers or {}
 
     async def send(self, send: Send) -> None:
         """Hand it to ASGI."""

@@ -15,7 +15,7 @@ from components.gateway.routing import key_of
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door, Entry
-    from components.gateway.model import Model
+    from components.gateway.model import Model, Said
     from components.gateway.requests import Request
 
 _encode = msgspec.json.Encoder().encode
@@ -44,21 +44,29 @@ async def predict(model: Model, request: Request, project: str, body: bytes) -> 
         return Question(*door.signature.writer.write(columns), columns)
 
     def key(column: str) -> str:
-        return key_of(request, column, lambda: _rows(body))
+        return key_of(request, column, lambda: rows_in(body))
 
     try:
         said = await model.ask(write, key, project)
     except LateError as late:
         answers = late.door.signature.speech.rows(late.columns(rows))
         return Answer(_encode(Answers(project, None, None, answers, default=True)))
+    return Answer(_encode(answered(said, project)))
+
+
+def answered(said: Said, project: str) -> Answers:
+    """What a release said, row by row.
+
+    Raises:
+        Problem: 422, it has no answer to a row; 502, it is not the answer of this model.
+    """
     signature = said.door.signature
     columns = signature.reader.read(said.header, said.body)
     _refuse_strays(columns[0])
-    answers = signature.speech.rows(columns)
-    return Answer(_encode(Answers(project, said.door.number, said.receipt, answers)))
+    return Answers(project, said.door.number, said.receipt, signature.speech.rows(columns))
 
 
-def _rows(body: bytes) -> Sequence[Any]:
+def rows_in(body: bytes) -> Sequence[Any]:
     """The rows as they came; none where there are none, which is told when they are checked."""
     try:
         rows = msgspec.json.decode(body)["rows"]

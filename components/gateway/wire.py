@@ -14,10 +14,14 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
+from components.adapters.triton_stream import RawTensor
 from components.gateway.problems import Problem
 
 LENGTH: Final = "Inference-Header-Content-Length"
 """The HTTP header with the length of the JSON header."""
+
+BINARY: Final = b"application/octet-stream"
+"""The media type of what has binary tensors."""
 
 _NAN: Final = float("nan")
 _CODES: Final = {"FP32": "f", "INT64": "q"}
@@ -210,6 +214,26 @@ def _arrays(width: int, values: Sequence[Sequence[float | None] | None]) -> byte
 
 def _whole(values: Sequence[int]) -> bytes:
     return array("q", values).tobytes()
+
+
+def tensors_of(header: int, body: bytes) -> list[RawTensor]:
+    """The inputs of a request that a `Writer` wrote, apart."""
+    offset, tensors = header, []
+    for tensor in _asked.decode(body[:header]).inputs:
+        data = body[offset : offset + tensor.parameters.binary_data_size]
+        tensors.append(RawTensor(tensor.name, tensor.datatype, tensor.shape, data))
+        offset += len(data)
+    return tensors
+
+
+def reply_of(model: str, tensors: Sequence[RawTensor]) -> tuple[int, bytes]:
+    """An answer as Triton gives it over HTTP: the length of the header, and header and tensors."""
+    outputs = [
+        {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
+        for name, kind, shape, data in tensors
+    ]
+    header = msgspec.json.encode({"model_name": model, "outputs": outputs})
+    return len(header), b"".join((header, *(one.data for one in tensors)))
 
 
 def rows_of(header: int | None, body: bytes) -> int:

@@ -11,6 +11,7 @@ from flows.cli.notebook import notebook_app
 from flows.cli.prefect import prefect_app
 from flows.cli.rollout import rollout_app
 from flows.cli.serve import keys_app
+from flows.cli.stream import stream_app
 from flows.cli.triggers import triggers_app
 
 app.add_typer(data_app, name="data")
@@ -19,6 +20,7 @@ app.add_typer(kubeflow_app, name="kubeflow")
 app.add_typer(notebook_app, name="notebook")
 app.add_typer(prefect_app, name="prefect")
 app.add_typer(rollout_app, name="rollout")
+app.add_typer(stream_app, name="stream")
 app.add_typer(triggers_app, name="triggers")
 
 __all__ = ["main", "program"]

@@ -16,7 +16,8 @@ def export(
     what: Annotated[
         str,
         typer.Argument(
-            help="A model or a servable (.onnx, .npz, .txt, .json, .ubj, .keras, .skops, .pt2); for edge, a project.",
+            help="A model or a servable (.onnx, .npz, .txt, .json, .ubj, .keras, .skops, .pt2, a SavedModel's folder); "
+            "for edge, a project.",
             metavar="file|project",
         ),
     ],

@@ -176,5 +176,5 @@ def _read(run: Run) -> Iterator[Path]:
     for name in ("config", "notebooks", "requirements.lock"):
         yield Path(name)
     for table, source in config.load_project(run.header.project).file.sources.items():
-        for name in open_source(run.workspace, table, source).here():
+        for name in open_source(run.workspace, run.header.project, table, source).here():
             yield Path(name).parent

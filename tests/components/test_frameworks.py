@@ -170,6 +170,44 @@ def keras_network(run: TrialRun, rows: Any, task: str) -> Any:
     return net
 
 
+def saved_model(run: TrialRun, rows: Any, task: str) -> Any:
+    """A SavedModel of plain TensorFlow, as a folder: with a label beside the probabilities."""
+    import tensorflow as tf
+
+    tf.random.set_seed(0)
+    inputs, places = np.asarray(rows, dtype=np.float32), run.places(run.train)
+    width, classes = inputs.shape[1], max(1, len(run.classes))
+    inner, outer = tf.Variable(tf.random.normal([width, 8]) / 3), tf.Variable(tf.random.normal([8, classes]) / 3)
+
+    def scores(given: Any) -> Any:
+        return tf.nn.relu(given @ inner) @ outer
+
+    def loss() -> Any:
+        found = scores(inputs)
+        if task == "regression":
+            return tf.reduce_mean((found[:, 0] / 1000 - places.astype(np.float32) / 1000) ** 2)
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(places.astype(np.int64), found))
+
+    for _ in range(60):
+        with tf.GradientTape() as tape:
+            value = loss()
+        for variable, slope in zip((inner, outer), tape.gradient(value, (inner, outer)), strict=True):
+            variable.assign_sub(0.1 * slope)
+
+    def answer(given: Any) -> Any:
+        found = scores(given)
+        if task == "regression":
+            return {"value": found}
+        return {"probabilities": tf.nn.softmax(found), "label": tf.argmax(found, axis=1)}
+
+    module = tf.Module()
+    module.variables_of_it = [inner, outer]
+    asked = tf.TensorSpec([None, width], tf.float32, name="given")
+    folder = Path(run.spec.folder).with_name("saved")
+    tf.saved_model.save(module, folder, signatures=tf.function(answer, input_signature=[asked]))
+    return folder
+
+
 def onnx_file(run: TrialRun, rows: Any, task: str) -> Any:
     """A file that somebody else's converter wrote, with names of its own and a label beside the probabilities."""
     from skl2onnx import to_onnx
@@ -190,6 +228,7 @@ FRAMEWORKS = [
     pytest.param(xgboost_trees, marks=needs("xgboost")),
     pytest.param(torch_network, marks=needs("torch")),
     pytest.param(keras_network, marks=needs("keras")),
+    pytest.param(saved_model, marks=needs("tensorflow")),
     onnx_file,
 ]
 
@@ -213,6 +252,20 @@ def test_from_fit_to_prediction(served: Workspace, tmp_path: Path, fit: Callable
         labels = own.columns()["label"]
         assert np.mean(answers["label"].ravel() == np.asarray(labels)) >= 0.99
         assert len(set(np.asarray(labels).tolist())) > 1
+
+
+@pytest.mark.slow
+@needs("keras")
+def test_a_file_of_keras(served: Workspace, tmp_path: Path) -> None:
+    """A `.keras` file in a model's place is the model in it."""
+    run = trial_on(served, prepared_for(served, "multiclass"), tmp_path / "out")
+    pre = pre_of(run)
+    net = keras_network(run, pre.transform(run.inputs(run.train)), "multiclass")
+    net.save(tmp_path / "net.keras")
+    run.save(pre=pre, model=tmp_path / "net.keras")
+    answers, _ = in_triton(served, run, TOLERANCE["multiclass"])
+    own = run.answers(pre, net, run.test).numbers()
+    np.testing.assert_allclose(answers[NUMBERS["multiclass"]], own, atol=TOLERANCE["multiclass"])
 
 
 # --- joined in one graph ----------------------------------------------------------------------------------------------

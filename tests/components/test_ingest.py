@@ -41,7 +41,7 @@ def data(repository: Path) -> Path:
 
 def run(key: str = "1", sources: dict[str, Table] = SOURCES, seen: Observation | None = None) -> Commit:
     with running_as(key * 64):
-        return ingest("shop", "test", sources, seen or observe("test", sources))
+        return ingest("shop", "test", sources, seen or observe("shop", "test", sources))
 
 
 def paths(workspace: Workspace, ref: str) -> list[str]:
@@ -101,12 +101,12 @@ def test_the_bytes_of_what_is_packed_or_remote_are_known(workspace: Workspace, d
 def test_bytes_that_changed_unseen_have_another_digest(workspace: Workspace, data: Path) -> None:
     """Looking cannot tell, size and time being kept; what was read can."""
     path = data / "shops.jsonl"
-    seen, before = observe("test", SOURCES), path.stat().st_mtime_ns
+    seen, before = observe("shop", "test", SOURCES), path.stat().st_mtime_ns
     digests = []
     for key, content in (("1", '{"shop": "a"}\n'), ("2", '{"shop": "b"}\n')):
         path.write_text(content)
         os.utime(path, ns=(before, before))
-        assert observe("test", SOURCES) == seen
+        assert observe("shop", "test", SOURCES) == seen
         metadata = workspace.store.resolve(run(key).id).metadata
         digests.append(json.loads(metadata["sources"])["shops"][0]["sha256"])
     assert digests[0] != digests[1]
@@ -130,7 +130,9 @@ def test_the_tree_is_of_the_bytes_alone(workspace: Workspace, data: Path) -> Non
     made = run("1")
     os.utime(data / "shops.jsonl", ns=(1, 1))
     with running_as("2" * 64):
-        other = ingest("other", "test", {"shops": SOURCES["shops"]}, observe("test", {"shops": SOURCES["shops"]}))
+        other = ingest(
+            "other", "test", {"shops": SOURCES["shops"]}, observe("other", "test", {"shops": SOURCES["shops"]})
+        )
     publish(workspace, other)
     again = run("3")
     assert again.tree == made.tree
@@ -157,7 +159,7 @@ def test_what_is_not_produced_any_more_is_deleted(workspace: Workspace, data: Pa
     with running_as("2" * 64):
         publish(
             workspace,
-            ingest("other", "test", {"shops": SOURCES["shops"]}, observe("test", {"shops": SOURCES["shops"]})),
+            ingest("other", "test", {"shops": SOURCES["shops"]}, observe("other", "test", {"shops": SOURCES["shops"]})),
         )
     publish(workspace, run("1"))
     (data / "sales-2.csv").unlink()
@@ -172,7 +174,7 @@ def test_what_is_not_produced_any_more_is_deleted(workspace: Workspace, data: Pa
 
 def test_a_file_that_changes_while_it_is_read(workspace: Workspace, data: Path) -> None:
     """What was observed is what the key stands for: anything else is refused and nothing is committed."""
-    seen = observe("test", SOURCES)
+    seen = observe("shop", "test", SOURCES)
     (data / "shops.jsonl").write_text('{"shop": "changed"}\n')
     with pytest.raises(ConflictError, match=r"data/shops\.jsonl changed while it was read"):
         run(seen=seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from components.gateway.catalogue import KEPT
 from components.ledger import running_as
 from components.online import ensure, key_of, known, materialize, tidy
 from components.online_settings import OnlineFeatures
-from components.project import Features, RandomSplit, TimeSplit
+from components.project import Features, RandomSplit, Serve, TimeSplit
 from components.records import OnlineTable, Prepared, Release
-from components.releases import write
-from components.workspace import Workspace
+from components.releases import BRANCH, write
+from components.rollout_settings import RolloutRules
+from components.rollouts import begun, files_of, path_of
+from components.serve_settings import Triton
+from components.workspace import Workspace, open_workspace
 from tests.examples import SPLIT, commit_tables, prepare_as
 from tests.triton import Fitted, release_of
 
@@ -159,10 +163,34 @@ def test_a_store_that_has_lost_a_table(workspace: Workspace, fitted: Fitted) -> 
 def test_tables_go_with_their_releases(workspace: Workspace, fitted: Fitted) -> None:
     """Those of releases that a gateway may be asked by number stay; a table of no release goes, too."""
     first = release_of(workspace, fitted, "small")
-    tidy(workspace, "small")
+    tidy(workspace, first)
     made = [released(workspace, first, number) for number in range(1, KEPT + 3)]
     workspace.features.write("small", "of-nobody", [])
     workspace.features.write("other", "a", [])
-    tidy(workspace, "small")
-    assert workspace.features.tables("small") == {one.online.digest for one in made[-KEPT:] if one.online}
+    tidy(workspace, made[-1])
+    assert workspace.features.tables("small") == digests_of(made[-KEPT:])
     assert workspace.features.tables("other") == {"a"}
+
+
+def digests_of(made: Sequence[Release]) -> set[str]:
+    return {one.online.digest for one in made if one.online}
+
+
+def test_tables_of_all_that_answers_stay(small: Path, fitted: Fitted) -> None:
+    """However old: of releases that the version policy, a selection or a roll-out lets answer; others go."""
+    workspace = open_workspace("test")
+    policy = Triton(version_policy={"specific": {"versions": [2]}})
+    first = release_of(workspace, fitted, "small", serve=Serve(golden=16, triton=policy))
+    made = [released(workspace, first, number) for number in range(2, KEPT + 6)]
+    settings = small / "config" / "projects" / "small" / "project.yaml"
+    settings.write_text(f"{settings.read_text()}selection: {{how: ab, arms: [3, {made[-1].number}]}}\n")
+    tidy(workspace, made[-1])
+    assert workspace.features.tables("small") == digests_of([*made[:2], *made[-KEPT:]])
+    rules = RolloutRules(shares=(0.5,))
+    change_to = begun("small", 1, 5, made[-1].number, rules, "test", "a test")
+    with files_of({path_of(change_to): change_to}) as puts:
+        workspace.store.commit(BRANCH, puts, message="a roll-out", metadata={}, key="begun")
+    released_again = [one for one in made if one.number == 5]
+    ensure(workspace, released_again[0])
+    tidy(workspace, made[-1])
+    assert workspace.features.tables("small") == digests_of([made[0], *released_again, *made[-KEPT:]])

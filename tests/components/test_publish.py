@@ -24,7 +24,7 @@ def ingested(repository: Path, key: str, rows: dict[int, int], project: str = "s
     path.write_text("month,n\n" + "".join(f"{month},{n}\n" for month, n in rows.items()))
     sources = {"sales": Table(path=path.name, partition="month")}
     with running_as(key * 64):
-        return ingest(project, "test", sources, observe("test", sources))
+        return ingest(project, "test", sources, observe(project, "test", sources))
 
 
 def published(commit: Commit, key: str, project: str = "shop") -> Commit:

@@ -75,9 +75,9 @@ class Steps(Fading):
 class Made:
     """Bundles of a class on the real server, with what makes them."""
 
-    def __init__(self, workspace: Workspace, kind: str, folder: Path) -> None:
+    def __init__(self, workspace: Workspace, kind: str, folder: Path, source: str = SOURCE) -> None:
         self.workspace = workspace
-        module = imported(folder / "fading.py", SOURCE)
+        module = imported(folder / "fading.py", source)
         self.run = allowed(trial_on(workspace, prepared_for(workspace, "multiclass"), folder / "out"), module)
         self.pre = pre_of(self.run)
         self.part = getattr(module, kind)(np.array([1.0, -1.0, 0.5]))

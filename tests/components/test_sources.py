@@ -150,7 +150,7 @@ def test_looking_takes_milliseconds_and_imports_nothing_heavy(repository: Path) 
     assert time.perf_counter() - start < 0.2
     code = (
         "import sys; from components.ingest import observe; from components.source_settings import Table; "
-        "observe('test', {'t': Table(path='data/*.csv')}); "
+        "observe('p', 'test', {'t': Table(path='data/*.csv')}); "
         "print([name for name in ('pandas', 'numpy', 'pyarrow', 'duckdb', 'great_expectations') if name in sys.modules])"
     )
     printed = subprocess.run(

@@ -84,6 +84,53 @@ def keras_file(folder: Path) -> Made:
     return folder / "it.keras", {"features": ROWS}, model.predict(ROWS, verbose=0)
 
 
+def keras_pictures(folder: Path) -> Made:
+    """Pictures, whose pixels come side by side."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Input((4, 4, 1)), keras.layers.Conv2D(3, 2), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential(layers)
+    model.save(folder / "it.keras")
+    pixels = DRAW.normal(size=(5, 16)).astype(np.float32)
+    return folder / "it.keras", {"features": pixels}, model.predict(pixels.reshape(-1, 4, 4, 1), verbose=0)
+
+
+def keras_export(folder: Path) -> Made:
+    """What Keras writes for TensorFlow Serving."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Input((4, 4, 1)), keras.layers.Conv2D(3, 2), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential(layers)
+    model.export(folder / "it", verbose=False)
+    pixels = DRAW.normal(size=(5, 16)).astype(np.float32)
+    return folder / "it", {"features": pixels}, model.predict(pixels.reshape(-1, 4, 4, 1), verbose=0)
+
+
+def saved(folder: Path, answer: Callable[..., Any], **takes: Any) -> Path:
+    """A SavedModel of a function of plain TensorFlow."""
+    import tensorflow as tf
+
+    asked = [tf.TensorSpec(shape, kind, name=name) for name, (shape, kind) in takes.items()]
+    tf.saved_model.save(tf.Module(), folder / "it", signatures=tf.function(answer, input_signature=asked))
+    return folder / "it"
+
+
+def saved_model(folder: Path) -> Made:
+    """Two tensors under names of their own, one of them ids of an embedding table."""
+    import tensorflow as tf
+
+    table, weights = DRAW.normal(size=(6, 3)).astype(np.float32), DRAW.normal(size=(3, 2)).astype(np.float32)
+
+    def answer(ids: Any, numbers: Any) -> Any:
+        return {"scores": tf.nn.softmax((tf.reduce_mean(tf.gather(table, ids), axis=1) + numbers) @ weights)}
+
+    path = saved(folder, answer, ids=([None, 4], tf.int32), numbers=([None, 3], tf.float32))
+    asked = {"ids": DRAW.integers(0, 6, (400, 4)), "numbers": ROWS}
+    return path, asked, answer(asked["ids"], ROWS)["scores"].numpy()
+
+
 def torch_file(folder: Path) -> Made:
     import torch
 
@@ -117,6 +164,9 @@ def onnx_file(folder: Path) -> Made:
         pytest.param(xgboost_file, marks=needs("xgboost")),
         sklearn_file,
         pytest.param(keras_file, marks=needs("keras")),
+        pytest.param(keras_pictures, marks=needs("keras")),
+        pytest.param(keras_export, marks=needs("keras")),
+        pytest.param(saved_model, marks=needs("tensorflow")),
         pytest.param(torch_file, marks=needs("torch")),
         onnx_file,
     ],
@@ -142,6 +192,36 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.pkl is a pickle.*skops"):
         standalone(path, "bad", tmp_path)
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.slow
+@needs("tensorflow")
+def test_saved_models_that_are_refused(tmp_path: Path) -> None:
+    """One that writes a file is refused before it runs; one of texts, or of one row, with what is accepted instead."""
+    import tensorflow as tf
+
+    def writes(x: Any) -> Any:
+        tf.io.write_file(str(tmp_path / "gone"), "written")
+        return {"scores": x}
+
+    wrong = {
+        r"operators WriteFile": (writes, {"x": ([None, 2], tf.float32)}),
+        r"'x' as string": (lambda x: {"scores": tf.strings.length(x)}, {"x": ([None, 1], tf.string)}),
+        r"'x' as float32 \(1, 2\)": (lambda x: {"scores": x}, {"x": ([1, 2], tf.float32)}),
+        r"yields a, b": (lambda x: {"a": x, "b": x}, {"x": ([None, 2], tf.float32)}),
+    }
+    for place, (words, (answer, takes)) in enumerate(wrong.items()):
+        (tmp_path / str(place)).mkdir()
+        with pytest.raises(ConfigError, match=words):
+            standalone(saved(tmp_path / str(place), answer, **takes), "bad", tmp_path / "models")
+    assert not (tmp_path / "gone").exists()
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    """It is refused with the formats that are read."""
+    with pytest.raises(ConfigError, match=r"format none; accepted: .*saved_model\.pb"):
+        standalone(tmp_path, "bad", tmp_path / "models")
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_each_project_has_its_own_sources(repository: Path, workspace: Workspace
         (repository / f"{project}.csv").write_text(f"n\n{number}\n")
         sources = {"sales": Table(path=f"{project}.csv")}
         with running_as(f"{number}" * 64):
-            made = ingest(project, "test", sources, observe("test", sources))
+            made = ingest(project, "test", sources, observe(project, "test", sources))
         workspace.store.merge(made.id, "main", message="", metadata={}, key=project)
     read = {project: sources_of(workspace.store, "main", project) for project in ("one", "two", "three")}
     urls = {project: [file.url for file in found.get("sales", ())] for project, found in read.items()}

@@ -29,7 +29,7 @@ def ingested(repository: Path, text: str, **settings: Any) -> Commit:
     """Ingest one table `sales` under a key of its own."""
     (repository / "sales.csv").write_text(text)
     sources = {"sales": Table.model_validate({"path": "sales.csv", **settings})}
-    seen = observe("test", sources)
+    seen = observe("shop", "test", sources)
     with running_as(digest([text, settings])):
         return ingest("shop", "test", sources, seen)
 
@@ -347,7 +347,7 @@ def test_flights_meets_its_expectations_but_for_its_known_flaws(workspace: Works
     sources = load(folder / "project.yaml", ProjectFile).sources
     expectations = load(folder / "expectations.yaml", ExpectationsFile).tables
     with running_as("1" * 64):
-        commit = ingest("flights", "test", sources, observe("test", sources))
+        commit = ingest("flights", "test", sources, observe("shop", "test", sources))
     with running_as("2" * 64):
         done = validate("flights", "test", commit, expectations)
     broken = [result for result in done.results if not result.success]

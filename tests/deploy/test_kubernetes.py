@@ -344,6 +344,26 @@ def test_gateway(overlay: str) -> None:
     assert outside == [{"kubernetes.io/metadata.name": "monitoring"}]
 
 
+@overlays
+def test_gateways_count_together(overlay: str) -> None:
+    """More than one has the Redis of all, by a URL whose password is a Secret's; it reaches it, and what it keeps ends."""
+    cache = config.load_profile(overlay).services.gateway.cache
+    assert named(overlay, "Deployment", "gateway")["spec"]["replicas"] > 1
+    assert cache is not None
+    assert cache.redis_env is not None
+    found = variables(_only("gateway", overlay), overlay)
+    assert found["REDIS_PASSWORD"] is None
+    assert found[cache.redis_env] == "$(REDIS_SCHEME)://:$(REDIS_PASSWORD)@$(REDIS_ADDRESS)/1"
+    port = int(str(found["REDIS_ADDRESS"]).rsplit(":", 1)[1])
+    policies = {one["metadata"]["name"]: one["spec"] for one in kind(overlay, "NetworkPolicy")}
+    assert {"port": port} in policies["gateway-to-redis"]["egress"][0]["ports"]
+    if "databases" in policies:
+        door = {"podSelector": policies["gateway-to-redis"]["podSelector"]}
+        (into,) = (rule for rule in policies["databases"]["ingress"] if door in rule["from"])
+        assert into["ports"] == [{"port": port}]
+        assert "maxmemory-policy volatile-lru" in json.dumps(named(overlay, "StatefulSet", "redis"))
+
+
 def test_ports_of_triton() -> None:
     """Triton's container opens the ports that its program listens on."""
     found = {port["name"]: port["containerPort"] for port in _only("triton", "onprem")["ports"]}

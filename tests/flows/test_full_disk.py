@@ -18,7 +18,7 @@ from flows.cli import main
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SIZE = 50 << 20
-STEP = 100 << 10
+STEP = 200 << 10
 """Bytes that become free from one run to the next; more than the record of a failed run takes."""
 
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.config import load_project
-from components.ledger import perform
+from components.ledger import perform, running_as
+from components.online import key_of, known, materialize
 from components.prepare import prepare
 from components.records import Prepared, Split
 from components.workspace import Workspace
@@ -78,6 +79,23 @@ def test_query(repository: Path, workspace: Workspace) -> None:
     assert pc.min(train["seats"]).as_py() >= 20  # no Cessna flew for an airline
     assert train["seats"].null_count > 0
     assert pc.mean(train["late"]).as_py() == pytest.approx(0.2588, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_what_is_known_of_an_aircraft(repository: Path, workspace: Workspace) -> None:
+    """Named by its tail number, it is completed with the very values that its flights were learned with."""
+    prepared = prepared_flights(workspace, repository, share=20)
+    file = load_project("flights").file
+    assert file.online.features is not None
+    with running_as("a" * 64):
+        table = materialize("flights", workspace.name, prepared, file.online.features, file.split)
+    test = pq.read_table(workspace.artifacts.local(prepared.test.file)).select(["tailnum", *table.columns])
+    flown = [row for row in test.to_pylist() if row["tailnum"] is not None]
+    keys = [key_of([row.pop("tailnum")]) for row in flown]
+    found = workspace.features.read("flights", table.digest, keys)
+    assert len(flown) > 3_000
+    assert [known(value or b"") for value in found] == [list(row.values()) for row in flown]
+    assert 0.5 < sum(row["seats"] is not None for row in flown) / len(flown) < 1
 
 
 @pytest.mark.slow

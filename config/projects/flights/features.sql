@@ -8,6 +8,7 @@
 -- * Some carriers report fleet numbers in place of tail numbers, and the registry knows other aircraft by those names: a
 --   helicopter, a Cessna of 1959. What has fewer than 20 seats did not fly the route: its aircraft counts as unknown.
 -- * The date itself is kept for the split and not for learning: with one year of data it could only encode the season.
+-- * The tail number is kept for whoever asks: what is known of an aircraft need not be said again.
 with scheduled as (
     select
         *,
@@ -24,6 +25,7 @@ select
     s.carrier,
     s.origin,
     s.dest,
+    s.tailnum,
     s.sched_dep_time // 100 * 60 + s.sched_dep_time % 100 as departs,
     s.sched_arr_time // 100 * 60 + s.sched_arr_time % 100 as arrives,
     date_diff('day', date '2012-12-30', s.date) % 7 as weekday,

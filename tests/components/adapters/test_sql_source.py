@@ -85,7 +85,7 @@ def orders(columns: dict[str, str] | None = None, **settings: object) -> dict[st
 def run(key: str = "1", sources: dict[str, Any] | None = None, seen: Observation | None = None) -> Commit:
     sources = sources or orders()
     with running_as(key * 64):
-        return ingest("shop", "test", sources, seen or observe("test", sources))
+        return ingest("shop", "test", sources, seen or observe("shop", "test", sources))
 
 
 def publish(commit: Commit) -> Commit:
@@ -148,9 +148,9 @@ MORE_LATER = [(6, 6, "2024-03-01 00:00:00", 1, "y"), (7, 7, "2024-03-02 00:00:00
 
 def test_nothing_new_writes_nothing(execute: Do, workspace: Workspace) -> None:
     """The same stamp, so that the ledger finds it done; asked all the same, `main` is the result."""
-    seen = observe("test", orders())
+    seen = observe("shop", "test", orders())
     publish(run("1"))
-    assert observe("test", orders()) == seen
+    assert observe("shop", "test", orders()) == seen
     again = run("2")
     assert again.branch == "main"
     assert again.tables == {"orders": 2}
@@ -159,10 +159,10 @@ def test_nothing_new_writes_nothing(execute: Do, workspace: Workspace) -> None:
 def test_rows_that_share_the_newest_watermark_and_come_later(execute: Do) -> None:
     """They change the stamp, and are neither missed nor read twice."""
     insert(execute, MORE[:1])
-    seen = observe("test", orders())
+    seen = observe("shop", "test", orders())
     publish(run("1"))
     insert(execute, MORE[1:])
-    assert observe("test", orders()) != seen
+    assert observe("shop", "test", orders()) != seen
     second = publish(run("2"))
     assert [row["id"] for row in rows(second)] == [1, 2, 3, 4]
     insert(execute, MORE_LATER)
@@ -215,7 +215,7 @@ def test_a_crash_between_commit_and_record(execute: Do, workspace: Workspace) ->
     """Done again it is the same commit, also where `main` moved on meanwhile."""
     publish(run("1"))
     insert(execute, MORE)
-    seen = observe("test", orders())
+    seen = observe("shop", "test", orders())
     made = run("2", seen=seen)
     publish(run("3", seen=seen))
     assert run("2", seen=seen).tables == made.tables
@@ -263,7 +263,7 @@ def test_no_rows(execute: Do) -> None:
 
 def test_rows_at_the_watermark_that_come_between_looking_and_reading(execute: Do) -> None:
     """What was seen is what the key stands for; later rows with a later watermark do not disturb."""
-    seen = observe("test", orders())
+    seen = observe("shop", "test", orders())
     insert(execute, MORE)
     assert [row["id"] for row in rows(run("1", seen=seen))] == [1, 2]
     insert(execute, [(9, 9, ROWS[1][2], 1, "late")])
@@ -334,7 +334,7 @@ def test_a_port_where_nobody_is(repository: Path, monkeypatch: pytest.MonkeyPatc
     """Worth another try, unlike a table that is not there."""
     connect(repository, monkeypatch, f"postgresql://me:{PASSWORD}@127.0.0.1:{free_port([])}/shop")
     with pytest.raises(UnavailableError) as caught:
-        observe("test", orders())
+        observe("shop", "test", orders())
     assert caught.value.retryable
 
 

@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
 from components import endpoints
 from components.adapters import triton_binary
 from components.adapters.triton_binary import command
+from components.adapters.triton_server import TritonServer
 from components.errors import UnavailableError
-from tests.triton import Triton
+from components.servables import Lookup, write
+from components.standalone import standalone
+from tests.triton import Triton, start
 
 ROOT = Path(__file__).parents[3]
 
@@ -108,6 +112,29 @@ def test_shared_memory_of_a_running_server_stays(
         command(tmp_path, tmp_path / "models", 1, 2, 3)
         process.kill()
     assert [region.exists() for region in regions] == [True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held", [False, True], ids=["idle", "cannot do anything any more"])
+def test_stubs_end_with_a_killed_server(tmp_path: Path, *, held: bool) -> None:
+    """`kill -9` of the server, whose exit code nobody asks for yet: what ran its models is gone soon after."""
+    server = start(tmp_path)
+    try:
+        write(Lookup(("a",), np.ones((1, 2), np.float32), np.zeros(2, np.float32)), tmp_path / "it.npz")
+        standalone(tmp_path / "it.npz", "lookup", server.repository)
+        TritonServer(lambda: server.address, str(server.repository), "test").load("lookup")
+        stubs = psutil.Process(server.process.pid).children()
+        assert stubs
+        if held:
+            time.sleep(2)  # until they are children of its main thread, and have found that out
+            for stub in stubs:
+                stub.suspend()
+        server.process.kill()
+        _, alive = psutil.wait_procs(stubs, timeout=10)
+        assert not alive
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 @pytest.mark.slow

@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import httpx
 import psutil
 import pytest
 import yaml
@@ -26,6 +25,7 @@ from components.serving import serve, take_down
 from components.workspace import Workspace, open_workspace
 from tests import triton as servers
 from tests.components.gateway.conftest import PROJECT, ROW, Running, Start, configure, running, until
+from tests.components.gateway.load import Load
 from tests.conftest import place_small
 from tests.triton import Fitted, Triton, fit, release_of
 
@@ -45,42 +45,6 @@ def another(workspace: Workspace, fitted: Fitted, project: str = PROJECT) -> Rel
     return made
 
 
-class Load:
-    """Clients that ask all the time; keeps every answer."""
-
-    def __init__(self, url: httpx.URL, clients: int = 4) -> None:
-        self._stop = threading.Event()
-        self.answers: list[tuple[int, dict[str, Any]]] = []
-        self.errors: list[Exception] = []
-        self._threads = [threading.Thread(target=self._ask, args=(url,)) for _ in range(clients)]
-
-    def _ask(self, url: httpx.URL) -> None:
-        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
-            while not self._stop.is_set():
-                try:
-                    answer = client.post(f"/v1/projects/{PROJECT}/predict", json={"rows": [ROW]})
-                    self.answers.append(
-                        (answer.status_code, answer.json() | {"retry": answer.headers.get("retry-after")})
-                    )
-                except httpx.HTTPError as error:
-                    self.errors.append(error)
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def more(self, count: int = 20) -> None:
-        """Wait for so many answers from now on."""
-        target = len(self.answers) + count
-        until(lambda: len(self.answers) >= target)
-
-
 def test_switches_under_load(gateway: Running, behind: Release, fitted: Fitted, second: Fitted) -> None:
     """Releases and rollbacks while clients ask: no request fails, and each answer is that of the release it names."""
     with Load(gateway.client.base_url) as load:
@@ -89,15 +53,10 @@ def test_switches_under_load(gateway: Running, behind: Release, fitted: Fitted, 
             another(gateway.workspace, model)
             until(lambda number=number: gateway.predict(ROW).json()["release"] == number)
             load.more()
-    assert not load.errors
-    assert {status for status, _ in load.answers} == {200}
+    assert set(load.check()) == {1, 2, 3, 4}
     by_release: dict[int, set[float]] = {}
-    for _, answer in load.answers:
-        by_release.setdefault(answer["release"], set()).add(answer["answers"][0]["probability"])
-        receipt = receipts.parse(answer["receipt"])
-        assert receipt is not None
-        assert receipt.release == answer["release"]
-    assert set(by_release) == {1, 2, 3, 4}
+    for told in load.answers:
+        by_release.setdefault(told.answer["release"], set()).add(told.answer["answers"][0]["probability"])
     assert all(len(values) == 1 for values in by_release.values())
     assert by_release[1] == by_release[3] != by_release[2] == by_release[4]
 
@@ -111,8 +70,7 @@ def test_a_burst_of_releases(gateway: Running, fitted: Fitted, second: Fitted, t
             another(gateway.workspace, model)
         until(lambda: gateway.predict(ROW).json()["release"] == 5)
         load.more()
-    assert not load.errors
-    assert {status for status, _ in load.answers} == {200}
+    load.check()
 
 
 def test_the_release_before_can_be_asked(gateway: Running, behind: Release, second: Fitted) -> None:
@@ -147,8 +105,7 @@ def test_a_bad_bundle(gateway: Running, second: Fitted) -> None:
         )  # fmt: skip
         until(lambda: gateway.client.get(f"/v1/projects/{PROJECT}").json()["trouble"])
         load.more()
-    assert {status for status, _ in load.answers} == {200}
-    assert not {answer["release"] for _, answer in load.answers} - {1, good.number}
+    assert not set(load.check()) - {1, good.number}
     assert gateway.client.get("/health/ready").status_code == 200
 
 
@@ -206,17 +163,16 @@ def test_triton_is_killed_under_load(own_triton: dict[str, Any], repository: Pat
         dead.set()
         own_triton["server"].process.send_signal(signal.SIGKILL)
         own_triton["server"].process.wait()
-        until(lambda: any(status == 503 for status, _ in load.answers))
+        until(lambda: any(told.status == 503 for told in load.answers))
         assert gateway.client.get("/health/live").status_code == 200
         until(lambda: gateway.client.get("/health/ready").status_code == 503)
         dead.clear()
         until(lambda: gateway.predict(ROW).status_code == 200)
         load.more()
-    assert not load.errors
-    assert {status for status, _ in load.answers} == {200, 503}
-    assert {answer["retry"] for status, answer in load.answers if status == 503} == {"1"}
-    assert len({answer["answers"][0]["probability"] for status, answer in load.answers if status == 200}) == 1
-    assert load.answers[-1][0] == 200
+    load.check(200, 503)
+    assert {told.retry for told in load.answers if told.status == 503} == {"1"}
+    assert len({told.answer["answers"][0]["probability"] for told in load.answers if told.status == 200}) == 1
+    assert load.answers[-1].status == 200
 
 
 def test_no_triton_at_the_start(own_triton: dict[str, Any], repository: Path) -> None:

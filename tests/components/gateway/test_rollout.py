@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-import threading
-from collections import Counter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import httpx
 import pytest
 
 from components.errors import ConfigError, ConflictError, GateError, NotFoundError
-from components.gateway import receipts
 from components.gateway.conduct import counts_of
 from components.records import Bundle, Release, digest
 from components.releases import newest, write
@@ -24,6 +19,7 @@ from components.serving import serve
 from components.tally import SqliteTally, open_tally
 from components.workspace import Workspace
 from tests.components.gateway.conftest import PROJECT, ROW, Running, running, until
+from tests.components.gateway.load import Load
 from tests.components.gateway.test_v2 import INFER, plain
 from tests.triton import Fitted, fit, manifest_of, release_of
 
@@ -72,61 +68,6 @@ def alike(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """A model that mostly does not."""
     return fit(tmp_path_factory.mktemp("other"), seed=5, scale=0.05)
-
-
-class Load:
-    """Clients that ask all the time, each a row of its own making; keeps every answer."""
-
-    def __init__(self, *urls: httpx.URL, clients: int = 4) -> None:
-        self._stop = threading.Event()
-        self.answers: list[tuple[int, dict[str, Any], str]] = []
-        self.errors: list[Exception] = []
-        self._threads = [
-            threading.Thread(target=self._ask, args=(url, number)) for url in urls for number in range(clients)
-        ]
-
-    def _ask(self, url: httpx.URL, seed: int) -> None:
-        draw = random.Random(seed)
-        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
-            while not self._stop.is_set():
-                row = ROW | {
-                    "distance": draw.uniform(200, 2000),
-                    "wind": draw.uniform(0, 25),
-                    "hour": draw.randrange(24),
-                }
-                key = f"k{draw.randrange(500)}"
-                try:
-                    answer = client.post(
-                        f"/v1/projects/{PROJECT}/predict", json={"rows": [row]}, headers={"Trilha-Key": key}
-                    )
-                    self.answers.append((answer.status_code, answer.json(), key))
-                except httpx.HTTPError as error:
-                    self.errors.append(error)
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def more(self, count: int = 40) -> None:
-        """Wait for so many answers from now on."""
-        target = len(self.answers) + count
-        until(lambda: len(self.answers) >= target)
-
-    def check(self) -> Counter[int]:
-        """No request failed, and every receipt is of the release that its answer names; answers by release."""
-        assert not self.errors
-        assert {status for status, _, _ in self.answers} == {200}
-        for _, answer, _ in self.answers:
-            receipt = receipts.parse(answer["receipt"])
-            assert receipt is not None
-            assert receipt.release == answer["release"]
-        return Counter(answer["release"] for _, answer, _ in self.answers)
 
 
 def rolling(workspace: Workspace, fitted: Fitted, key: str = "candidate", **rules: Any) -> Release:
@@ -178,7 +119,7 @@ def serves(gateway: Running, release: Release) -> bool:
 def test_a_canary_is_promoted_by_itself(gateway: Running, behind: Release, alike: Fitted) -> None:
     """Step by step, each with a reason in numbers; under load no request fails, and both releases answer meanwhile."""
     workspace = gateway.workspace
-    with Load(gateway.client.base_url) as load:
+    with Load(gateway.client.base_url, vary=True) as load:
         load.more()
         made = rolling(workspace, alike, shares=[0.2, 0.5], auto=True)
         assert newest(workspace.store, PROJECT).number == behind.number
@@ -188,7 +129,7 @@ def test_a_canary_is_promoted_by_itself(gateway: Running, behind: Release, alike
         load.more()
     by_release = load.check()
     assert set(by_release) == {behind.number, made.number}
-    assert {answer["release"] for _, answer, _ in load.answers[begun + 8 :]} == {made.number}
+    assert {told.answer["release"] for told in load.answers[begun + 8 :]} == {made.number}
     assert newest(workspace.store, PROJECT).number == made.number
     assert [event.what for event in done.events] == ["started at 20%", "went on to 50%", "promoted"]
     assert "requests failed" in done.events[-1].why
@@ -198,7 +139,7 @@ def test_a_canary_is_promoted_by_itself(gateway: Running, behind: Release, alike
 @pytest.mark.parametrize("code", [RAISES, NAN], ids=["raises", "says NaN"])
 def test_a_candidate_that_fails(gateway: Running, behind: Release, alike: Fitted, code: str) -> None:
     """It is given up by itself; not one request fails meanwhile, for the running release answers in its place."""
-    with Load(gateway.client.base_url) as load:
+    with Load(gateway.client.base_url, vary=True) as load:
         load.more()
         made = spoilt(gateway.workspace, alike, code, shares=[0.3])
         done = is_so(gateway.workspace, "aborted")
@@ -211,7 +152,7 @@ def test_a_candidate_that_fails(gateway: Running, behind: Release, alike: Fitted
 
 def test_blue_green_back_at_once(gateway: Running, behind: Release, alike: Fitted) -> None:
     """All requests go to a green that fails; each is answered by blue, and blue has them back."""
-    with Load(gateway.client.base_url) as load:
+    with Load(gateway.client.base_url, vary=True) as load:
         load.more()
         spoilt(gateway.workspace, alike, RAISES, how="blue-green")
         is_so(gateway.workspace, "aborted")
@@ -222,7 +163,7 @@ def test_blue_green_back_at_once(gateway: Running, behind: Release, alike: Fitte
 @pytest.mark.parametrize("how", ["canary", "shadow"])
 def test_a_candidate_that_answers_differently(gateway: Running, behind: Release, other: Fitted, how: str) -> None:
     """It is given up for its disagreement; as a shadow it has answered nobody."""
-    with Load(gateway.client.base_url) as load:
+    with Load(gateway.client.base_url, vary=True) as load:
         load.more()
         rolling(gateway.workspace, other, how=how, shares=[0.5], disagreement=0.1)
         done = is_so(gateway.workspace, "aborted")
@@ -234,7 +175,7 @@ def test_a_candidate_that_answers_differently(gateway: Running, behind: Release,
 
 def test_a_slow_candidate(gateway: Running, behind: Release, alike: Fitted) -> None:
     """It is given up for its latency, by the median, before it is known what the p99 is."""
-    with Load(gateway.client.base_url) as load:
+    with Load(gateway.client.base_url, vary=True) as load:
         load.more()
         spoilt(gateway.workspace, alike, SLOW, shares=[0.5], latency=3.0, disagreement=None)
         done = is_so(gateway.workspace, "aborted")
@@ -244,7 +185,7 @@ def test_a_slow_candidate(gateway: Running, behind: Release, alike: Fitted) -> N
 
 def test_a_bundle_that_triton_refuses(gateway: Running, behind: Release, alike: Fitted) -> None:
     """The roll-out ends at once, and says why; what serves goes on."""
-    with Load(gateway.client.base_url, clients=2) as load:
+    with Load(gateway.client.base_url, clients=2, vary=True) as load:
         load.more()
         spoilt(gateway.workspace, alike, "\nraise RuntimeError('no model at all')\n")
         done = is_so(gateway.workspace, "aborted")
@@ -257,23 +198,23 @@ def test_a_bundle_that_triton_refuses(gateway: Running, behind: Release, alike: 
 def test_promoted_and_aborted_by_a_person(gateway: Running, behind: Release, alike: Fitted, other: Fitted) -> None:
     """Under load: one is given up, the next one is promoted; no request fails, and each answer is its release's own."""
     workspace = gateway.workspace
-    with Load(gateway.client.base_url) as load:
+    with Load(gateway.client.base_url, vary=True) as load:
         load.more()
         first = rolling(workspace, other, "first", shares=[0.5], disagreement=None, errors=0.001)
-        until(lambda: any(answer["release"] == first.number for _, answer, _ in load.answers))
+        until(lambda: any(told.answer["release"] == first.number for told in load.answers))
         abort(workspace, PROJECT, "a test")
         until(lambda: not gateway.app.catalogue.entry(PROJECT).router)
         begun = len(load.answers)
         load.more()
-        assert first.number not in {answer["release"] for _, answer, _ in load.answers[begun + 8 :]}
+        assert first.number not in {told.answer["release"] for told in load.answers[begun + 8 :]}
         second = rolling(workspace, alike, "second", shares=[0.5], errors=0.001)
-        until(lambda: any(answer["release"] == second.number for _, answer, _ in load.answers))
+        until(lambda: any(told.answer["release"] == second.number for told in load.answers))
         change(workspace.store, last(workspace), lambda one: ended(one, "promoted", "ana", "a test"))
         serve(workspace, second.bundle, PROJECT)
         until(lambda: serves(gateway, second))
         begun = len(load.answers)
         load.more()
-        assert {answer["release"] for _, answer, _ in load.answers[begun + 8 :]} == {second.number}
+        assert {told.answer["release"] for told in load.answers[begun + 8 :]} == {second.number}
     assert set(load.check()) == {behind.number, first.number, second.number}
 
 
@@ -281,14 +222,14 @@ def test_a_key_stays_with_its_release(gateway: Running, behind: Release, alike: 
     """A caller that names a key is answered by one release, and those of the first step stay with the candidate."""
     made = rolling(gateway.workspace, alike, shares=[0.2, 0.6], errors=0.05)
     until(lambda: gateway.app.catalogue.entry(PROJECT).router is not None)
-    with Load(gateway.client.base_url) as load:
+    with Load(gateway.client.base_url, vary=True) as load:
         until(lambda: last(gateway.workspace).step == 1)
         until(lambda: gateway.app.catalogue.entry(PROJECT).rollout.step == 1)  # type: ignore[union-attr]
         split = len(load.answers)
         load.more(400)
     load.check()
-    first = {(key, answer["release"]) for _, answer, key in load.answers[: split - 60]}
-    second = {(key, answer["release"]) for _, answer, key in load.answers[split + 60 :]}
+    first = {(told.key, told.answer["release"]) for told in load.answers[: split - 60]}
+    second = {(told.key, told.answer["release"]) for told in load.answers[split + 60 :]}
     for found in (first, second):
         assert len({key for key, _ in found}) == len(found)
     assert {key for key, release in first if release == made.number} <= {
@@ -303,14 +244,14 @@ def test_a_gateway_that_is_started_again(behind: Release, served: Workspace, ali
     with running(repository, {}) as first:
         rolling(first.workspace, alike, shares=[0.5], errors=0.001, longest=600.0)
         until(lambda: first.app.catalogue.entry(PROJECT).router is not None)
-        with Load(first.client.base_url) as load:
+        with Load(first.client.base_url, vary=True) as load:
             load.more(200)
             until(lambda: counts_of(open_tally(first.workspace), last(first.workspace)).candidate.requests > 50)
         before = counts_of(open_tally(first.workspace), last(first.workspace))
     load.check()
     with running(repository, {}) as again:
         assert again.app.catalogue.entry(PROJECT).router is not None
-        with Load(again.client.base_url) as load:
+        with Load(again.client.base_url, vary=True) as load:
             load.more(100)
             counts = lambda: counts_of(open_tally(again.workspace), last(again.workspace))  # noqa: E731
             until(lambda: counts().candidate.requests > before.candidate.requests)
@@ -323,7 +264,7 @@ def test_several_gateways(behind: Release, served: Workspace, alike: Fitted, rep
     """Two processes' counts are put together, one of them writes each change, and both see it."""
     with running(repository, {}) as one, running(repository, {}) as two:
         made = rolling(one.workspace, alike, shares=[0.3, 0.6], auto=True)
-        with Load(one.client.base_url, two.client.base_url, clients=2) as load:
+        with Load(one.client.base_url, two.client.base_url, clients=2, vary=True) as load:
             done = is_so(one.workspace, "promoted")
             for gateway in (one, two):
                 until(lambda gateway=gateway: serves(gateway, made))
