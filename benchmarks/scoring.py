@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -122,6 +123,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="trilha-bench-"))
     try:
         report(_rows(folder, options.rows, options.rounds))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{error}\n{error.stderr}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

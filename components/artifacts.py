@@ -9,10 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from components.errors import NotFoundError
 from components.place import Place
 from components.records import Artifact
+
+COPIES: Final = "copies"
+"""The folder in `scratch` of what was copied from elsewhere."""
 
 
 def sha256(path: Path) -> str:
@@ -78,7 +82,7 @@ class Artifacts:
         """
         path = Path(self._place.root, artifact.path)
         if not self._place.is_local:
-            path = self._scratch / "copies" / artifact.sha256 / path.name
+            path = self._scratch / COPIES / artifact.sha256 / path.name
         if not path.is_file():
             if self._place.is_local or not self.has(artifact):
                 again = "run the project again: it will be made anew"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from components.errors import ConflictError, GateError
 from components.ledger import effect_key
 from components.ports import Entry
-from components.records import digest
-from components.scores import BRANCH, Part, Picked, Predictions, Scored, path_of, prefix_of
+from components.records import Artifact, digest
+from components.scores import BRANCH, Part, Picked, Predictions, Ranked, Scored, best_of, path_of, prefix_of
 from components.tables import data_digest
 from components.workspace import open_workspace
 
@@ -20,7 +21,9 @@ ATTEMPTS = 5
 """Tries, where others commit predictions in the same moment."""
 
 
-def collect(project: str, profile: str, picked: Picked, scored: list[Scored]) -> Predictions:
+def collect(
+    project: str, profile: str, picked: Picked, scored: list[Scored], ranked: Ranked | None = None
+) -> Predictions:
     """Commit the parts of all shards to the branch `scores`, in place of the project's night before.
 
     Where the branch holds this very night, its commit is the result and nothing is written.
@@ -30,6 +33,7 @@ def collect(project: str, profile: str, picked: Picked, scored: list[Scored]) ->
         profile: names the stores.
         picked: the release and the data, which the commit names.
         scored: what each shard answered.
+        ranked: the best of each, where the project ranks.
 
     Raises:
         GateError: a part is missing, or there twice.
@@ -37,12 +41,13 @@ def collect(project: str, profile: str, picked: Picked, scored: list[Scored]) ->
     """
     workspace = open_workspace(profile)
     parts = _all(scored)
-    entries = [Entry(path_of(project, part.index), part.file.sha256, part.file.size) for part in parts]
-    made = _committed(workspace, project, picked, parts, entries)
+    files = {path_of(project, part.index): part.file for part in parts}
+    files |= {best_of(project): ranked.file} if ranked else {}
+    made = _committed(workspace, project, picked, scored[0].rows, files)
     return Predictions(
         id=made.id,
         branch=BRANCH,
-        tree=data_digest(project, entries),
+        tree=data_digest(project, _entries(files)),
         tables={"scores": scored[0].rows},
         project=project,
         night=picked.night,
@@ -67,23 +72,28 @@ def _all(scored: list[Scored]) -> list[Part]:
     return parts
 
 
-def _committed(workspace: Workspace, project: str, picked: Picked, parts: list[Part], entries: list[Entry]) -> Revision:
+def _entries(files: Mapping[str, Artifact]) -> list[Entry]:
+    return [Entry(path, file.sha256, file.size) for path, file in sorted(files.items())]
+
+
+def _committed(
+    workspace: Workspace, project: str, picked: Picked, rows: int, files: Mapping[str, Artifact]
+) -> Revision:
     store = workspace.store
     if BRANCH not in store.branches(BRANCH):
         store.branch(BRANCH, list(store.log("main"))[-1].id)  # which holds no data
     for attempt in range(ATTEMPTS):
         head = store.resolve(BRANCH)
         there = store.ls(head.id, project)
-        if there == entries:
+        if there == _entries(files):
             return _newest(store, project, head)
         try:
             return store.commit(
                 BRANCH,
-                {path_of(project, part.index): workspace.artifacts.local(part.file) for part in parts},
-                deletes=sorted({entry.path for entry in there} - {entry.path for entry in entries}),
-                message=f"Score {project}: {sum(part.rows for part in parts):,} rows with release "
-                f"{picked.release.number}",
-                metadata=_metadata(picked, parts),
+                {path: workspace.artifacts.local(file) for path, file in files.items()},
+                deletes=sorted({entry.path for entry in there} - files.keys()),
+                message=f"Score {project}: {rows:,} rows with release {picked.release.number}",
+                metadata=_metadata(picked, rows),
                 key=digest([effect_key(), head.id]),  # the same night may have to be there again, after another one
                 expected=head.id,
             )
@@ -98,7 +108,7 @@ def _newest(store: DataStore, project: str, head: Revision) -> Revision:
     return next((one for one in store.log(head.id) if one.metadata.get("project") == project), head)
 
 
-def _metadata(picked: Picked, parts: list[Part]) -> dict[str, str]:
+def _metadata(picked: Picked, rows: int) -> dict[str, str]:
     """What leads back from the commit, without anything but the data store."""
     release, data = picked.release, picked.commit
     return {
@@ -110,5 +120,5 @@ def _metadata(picked: Picked, parts: list[Part]) -> dict[str, str]:
         "tree": data.tree,
         "night": picked.night,
         "receipts": f"{prefix_of(picked)}.ROW",
-        "rows": str(sum(part.rows for part in parts)),
+        "rows": str(rows),
     }

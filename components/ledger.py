@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from components import config
 from components.fingerprint import fingerprint
-from components.place import Place
+from components.place import Place, Stat
 from components.records import Artifact, Commit, Published, Record, Skipped, digest, parts, to_json
 from components.scores import BRANCH, Predictions
 
@@ -171,6 +171,35 @@ class Ledger:
                     return found[1]
         return None
 
+    def touch(self, key: str) -> None:
+        """Let an entry be one that was used just now."""
+        self._place.touch(_name(key))
+
+    def used(self) -> dict[str, Stat]:
+        """Every entry: its key, its bytes, and when it was written or found last."""
+        return {
+            name.rsplit("/", 1)[-1].removesuffix(".json"): stat
+            for name, stat in self._place.files().items()
+            if name.endswith(".json")
+        }
+
+    def used_at(self, key: str) -> float | None:
+        """When an entry was written or found last (POSIX seconds); None where there is none."""
+        found = self._place.files(_name(key)).get(_name(key))
+        return found.changed if found else None
+
+    def text(self, key: str) -> str:
+        """An entry as it is written; empty where there is none."""
+        return (self._place.read(_name(key)) or b"").decode(errors="replace")
+
+    def forget(self, key: str, before: float) -> bool:
+        """Remove an entry that was not used since `before`; returns whether it is gone."""
+        used = self.used_at(key)
+        if used is not None and used >= before:
+            return False
+        self._place.remove(_name(key))
+        return True
+
     def write(self, entry: Done) -> None:
         """Make an entry visible, whole or not at all."""
         self._place.write(_name(entry.key.digest), entry.model_dump_json().encode())
@@ -212,6 +241,7 @@ def perform(
         found = ledger.recorded(step, key.digest) if cached else None
         gone = [*ledger.gone(found[1])] if found else []
         if found and not gone:
+            ledger.touch(key.digest)  # so that nobody takes it for forgotten while this run goes on
             return Outcome(found[1], key, True, found[0].started, found[0].seconds)
         begin()
         with running_as(key.digest):

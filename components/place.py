@@ -6,10 +6,14 @@ was listed is remembered, for other machines write here too. Errors of object st
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -19,6 +23,21 @@ from components.errors import ConfigError, NotFoundError, UnavailableError
 
 REFUSED = {"ClientAuthenticationError", "DefaultCredentialsError", "NoCredentialsError", "PartialCredentialsError"}
 """Errors of Azure's, Google's and Amazon's libraries about credentials that are not there or not taken."""
+
+CHANGED = ("mtime", "LastModified", "last_modified", "updated")
+"""What file systems call the time of the last change."""
+HALF_A_DAY = 43_200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A file, or all of a folder: its bytes, and when it was last changed or used (POSIX seconds)."""
+
+    size: int
+    changed: float
+
+    def __add__(self, other: Stat) -> Stat:
+        return Stat(self.size + other.size, max(self.changed, other.changed))
 
 
 class Place:
@@ -86,8 +105,19 @@ class Place:
         with self._plainly():
             self._fs.get_file(f"{self.root}/{name}", str(target))
 
+    def touch(self, name: str) -> None:
+        """Let a file be one that was used just now; no error if it is gone. Elsewhere that is exact to half a day."""
+        if self.is_local:
+            with suppress(FileNotFoundError):
+                os.utime(f"{self.root}/{name}")
+            return
+        found = self.files(name).get(name)
+        content = self.read(name) if found and found.changed < time.time() - HALF_A_DAY else None
+        if content is not None:
+            self.write(name, content)
+
     def remove(self, folder: str) -> None:
-        """Remove a folder and all below it, if it is there."""
+        """Remove a folder and all below it, or a file, if it is there."""
         with suppress(FileNotFoundError), self._plainly():
             self._fs.rm(f"{self.root}/{folder}", recursive=True)
 
@@ -108,6 +138,18 @@ class Place:
         except FileNotFoundError:
             return []
         return sorted(str(path).removeprefix(f"{self.root}/") for path in found if not str(path).endswith(".part"))
+
+    def files(self, folder: str = "") -> dict[str, Stat]:
+        """Every file below `folder`, by its name with its folders; also what is not whole yet."""
+        try:
+            with self._plainly():
+                found = self._fs.find(f"{self.root}/{folder}".rstrip("/"), detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            str(path).removeprefix(f"{self.root}/"): Stat(int(info["size"] or 0), _changed(info))
+            for path, info in found.items()
+        }
 
     @contextmanager
     def _plainly(self, *, writing: bool = False) -> Iterator[None]:
@@ -131,3 +173,13 @@ class Place:
                 f"{self._url}: {type(error).__name__}: {error}",
                 next_step="check the address, the credentials and the network, then run again",
             ) from error
+
+
+def _changed(info: dict[str, Any]) -> float:
+    """When a file was changed, as its file system says; now, where it does not say."""
+    moment = next((info[name] for name in CHANGED if info.get(name)), None)
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return time.time() if moment is None else float(moment)

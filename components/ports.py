@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
+    from components.place import Stat
     from components.records import FileStamp
     from components.serve_settings import Triton
 
@@ -53,6 +55,29 @@ class Address:
 
 
 NOWHERE: Mapping[str, Address] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a store has and nothing needs: what it is and is called there, what people call it, its bytes."""
+
+    kind: str
+    id: str
+    name: str
+    size: int
+
+
+class Sweep(Protocol):
+    """What of one store nothing needs, and the way to be rid of it.
+
+    It is made with the names that are needed, and a moment: what was made, changed or used since then stays.
+    """
+
+    def leftovers(self) -> list[Leftover]:
+        """What nothing needs, in the order in which it is best removed."""
+
+    def discard(self, leftovers: Sequence[Leftover]) -> list[Leftover]:
+        """Remove it for good, and return what is gone; what is needed or was used meanwhile is not."""
 
 
 class DataStore(Protocol):
@@ -111,6 +136,9 @@ class DataStore(Protocol):
 
     def tags(self) -> dict[str, str]: ...
 
+    def untag(self, name: str) -> None:
+        """Remove a tag; no error if it is gone already."""
+
     def diff(self, left: str, right: str) -> list[Change]:
         """What has to change in `left` to become `right`, sorted by path."""
 
@@ -136,10 +164,23 @@ class DataStore(Protocol):
         Raises:
             ConfigError: `ref` is the first commit, which has none.
             ConflictError: a later commit changed the same path.
+            NotFoundError: the bytes of what would come back are gone.
         """
 
     def tree(self, ref: str) -> str:
         """SHA-256 over all paths and contents at `ref`, hex: the same in every store that holds the same data."""
+
+    def sweep(self, needed: Collection[str], before: float) -> Sweep:
+        """The objects that no commit needs that is there to be read, and branches of ingests that came to nothing.
+
+        Branches, tags and the history of all of them stay, and so do the objects of each head, of each tag, of each
+        commit in `needed`, and of what a branch was at any time since `before`. What an older commit held beside is
+        gone then; the log still has it.
+
+        Args:
+            needed: names, ids of commits among them.
+            before: POSIX seconds.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +323,9 @@ class ModelServer(Protocol):
     def loaded(self) -> frozenset[str]:
         """The models that are served."""
 
+    def stored(self) -> Mapping[str, Stat]:
+        """The models that are in the repository, served or not."""
+
     def parts(self, model: str) -> tuple[str, ...]:
         """The models that an ensemble is made of, in its order; none for any other model.
 
@@ -327,8 +371,17 @@ class FeatureStore(Protocol):
     async def close(self) -> None:
         """Let go of what `find` has opened."""
 
+    def point(self, project: str, table: str) -> None:
+        """Let the project's name mean a table that is there, for readers who name none: at once, and for all."""
+
+    def pointed(self, project: str) -> str | None:
+        """The table that the project's name means, None where it means none."""
+
     def tables(self, project: str) -> set[str]:
         """The tables of a project."""
+
+    def size(self, project: str, table: str) -> int:
+        """The bytes that a table takes; 0 where it is gone."""
 
     def drop(self, project: str, table: str) -> None:
         """Remove a table; no error if it is gone already."""
@@ -380,3 +433,33 @@ class Topic(Protocol):
         """Append messages; returns once the server has them."""
 
     def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where readers find the newest night of predictions under one name: the whole of one night, or of the other.
+
+    Every method raises `UnavailableError` when it cannot be reached, and `ConfigError` where the name is taken by
+    something else or a column has no place there.
+    """
+
+    @property
+    def where(self) -> str:
+        """Where it is, without a password."""
+
+    def holds(self, table: str, night: str) -> bool:
+        """Whether `table` is that night."""
+
+    def write(self, table: str, night: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """Let `table` be a night; nobody sees it before it is whole, and writing it again changes nothing.
+
+        Who reads the night before meanwhile reads it to its end.
+
+        Args:
+            table: what readers call it.
+            night: what it is known by.
+            schema: its columns, the rows' key first.
+            batches: its rows.
+
+        Raises:
+            GateError: two rows have one key.
+        """

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from components.addresses import Inside
+from components.retention_settings import Retention
 from components.settings import Name, Settings
 
 
@@ -212,4 +213,5 @@ class Profile(Settings):
     inside: tuple[Inside, ...] = ()
     """Hosts and networks inside (loopback, private, link-local) that URLs of projects may point at."""
     features: FeaturesStore = FeaturesStore()
+    retention: Retention = Retention()
     kubeflow: Kubeflow = Kubeflow()

@@ -28,7 +28,7 @@ def reconcile(workspace: Workspace, project: str) -> Release:
         release = newest(workspace.store, project)
         uphold(workspace, release)
         workspace.tracker.point(name=project, alias=ALIAS, version=release.version.version)
-        workspace.store.tag(_tag(release), release.commit.id)  # last: where it is, all the rest was
+        workspace.store.tag(tag_of(release), release.commit.id)  # last: where it is, all the rest was
         if newest(workspace.store, project).number == release.number:
             tidy(workspace, release)
             return release  # else another one was written meanwhile, and what it moved may have been moved back here
@@ -79,8 +79,9 @@ def look_after(workspace: Workspace, project: str) -> None:
 
 def settled(workspace: Workspace, release: Release) -> bool:
     """Whether all that follows from the manifest was in place once; False where its writer was killed before."""
-    return _tag(release) in workspace.store.tags()
+    return tag_of(release) in workspace.store.tags()
 
 
-def _tag(release: Release) -> str:
+def tag_of(release: Release) -> str:
+    """What its data is called once all is in place."""
     return f"release/{release.project}/{release.number}"

@@ -22,7 +22,7 @@ from components.records import (
     Validation,
     digest,
 )
-from components.releases import newest, served, write
+from components.releases import newest, release_number, served, write
 from components.revision import revision
 from components.rollout_settings import RolloutRules
 from components.rollouts import whoami
@@ -101,6 +101,7 @@ def roll_back(workspace: Workspace, project: str, to: Release) -> Release:
         key = digest({"rollback": project, "from": current.number, "to": to.number})
 
         def manifest(number: int) -> Release:
+            release_number(workspace.store, project, to.number)  # else it was dropped meanwhile, with all that it needs
             created = datetime.now(UTC).isoformat(timespec="seconds")
             return to.model_copy(
                 update={"number": number, "key": key, "created": created, "restores": to.number, "rollout": None}

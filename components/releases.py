@@ -7,12 +7,12 @@ single commit point of a lifecycle: the registry's alias, the serving target and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from components import config, rollouts
 from components.errors import ConflictError, NotFoundError
 from components.ports import DataStore
-from components.records import Record, Release
+from components.records import Record, Release, digest
 from components.rollout_settings import RolloutRules
 from components.rollouts import ATTEMPTS
 
@@ -129,7 +129,7 @@ def write(
 
 
 def _commit(store: DataStore, manifest: Release, others: list[rollouts.Rollout], *, expected: str) -> None:
-    records: dict[str, Record] = {f"{manifest.project}/{manifest.number:06}.json": manifest}
+    records: dict[str, Record] = {path_of(manifest.project, manifest.number): manifest}
     records |= {rollouts.path_of(rollout): rollout for rollout in others}
     with rollouts.files_of(records) as puts:
         store.commit(
@@ -137,9 +137,39 @@ def _commit(store: DataStore, manifest: Release, others: list[rollouts.Rollout],
             puts,
             message=f"Release {manifest.project} {manifest.number}",
             metadata={"project": manifest.project, "release": str(manifest.number), "digest": manifest.digest},
-            key=manifest.key,
+            key=f"{manifest.key}-{manifest.number}",  # a manifest that was dropped may be made again, as another one
             expected=expected,
         )
+
+
+def projects(store: DataStore) -> list[str]:
+    """The projects that have releases."""
+    if BRANCH not in store.branches(BRANCH):
+        return []
+    return sorted({entry.path.partition("/")[0] for entry in store.ls(BRANCH) if "/" in entry.path})
+
+
+def drop(store: DataStore, dropped: Sequence[Release], expected: str) -> None:
+    """Take manifests off the branch, all at once; their numbers are not given again, for newer ones stay.
+
+    Raises:
+        ConflictError: the branch is not at `expected` any more.
+    """
+    names = ", ".join(f"{release.project} {release.number}" for release in dropped)
+    store.commit(
+        BRANCH,
+        {},
+        deletes=[path_of(release.project, release.number) for release in dropped],
+        message=f"Drop {names}",
+        metadata={"dropped": names},
+        key=digest({"drop": names, "from": expected}),
+        expected=expected,
+    )
+
+
+def path_of(project: str, number: int) -> str:
+    """Where a manifest is on the branch."""
+    return f"{project}/{number:06}.json"
 
 
 def _root(store: DataStore) -> str:

@@ -9,7 +9,7 @@ from components.mend import mend
 from components.qualify import replay
 from components.reconcile import reconcile
 from components.records import digest
-from components.releases import newest, releases, write
+from components.releases import newest, release_number, releases, write
 from components.rollouts import Rollout, change, ended, now, rollout_number, rollouts, under_way, whoami
 from components.serving import stand_by, whole
 
@@ -54,6 +54,7 @@ def start(workspace: Workspace, project: str, of: Release, rules: RolloutRules, 
     key = digest({"rollout": project, "of": of.number, "after": before.number if before else 0})
 
     def manifest(number: int) -> Release:
+        release_number(workspace.store, project, of.number)  # else it was dropped meanwhile, with all that it needs
         return of.model_copy(update={"number": number, "key": key, "created": now(), "restores": of.number})
 
     made = write(workspace.store, project, key, manifest, rules, who=whoami(), why=why, anew=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from components.disk import plainly
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.ledger import Key, perform, revive
-from components.place import Place
+from components.place import Place, Stat
 from components.records import Record, Skipped, digest, to_json
 
 if TYPE_CHECKING:
@@ -196,6 +196,18 @@ class RunLog:
         """The ids of all runs, newest first."""
         return self._place.folders()[::-1]
 
+    def used(self) -> dict[str, Stat]:
+        """Every run: its id, its bytes, and when it was last written to."""
+        found: dict[str, Stat] = {}
+        for name, stat in self._place.files().items():
+            run = name.partition("/")[0]
+            found[run] = found.get(run, Stat(0, 0.0)) + stat
+        return found
+
+    def text(self, run: str) -> str:
+        """All that is written down about a run."""
+        return "\n".join((self._place.read(name) or b"").decode(errors="replace") for name in self._place.names(run))
+
     def before(self, header: Header) -> Iterator[Header]:
         """Earlier runs of the same DAG and project, newest first."""
         for name in self.ids():
@@ -228,7 +240,7 @@ def header_of(run: str, dag: str, project: str, profile: str, engine: str) -> He
     Raises:
         ConfigError: it is not an id of a run.
     """
-    if not _ID.fullmatch(run):
+    if not ID.fullmatch(run):
         raise ConfigError(f"run {run!r}", accepted="an id as `trilha runs` shows it", next_step="leave it empty")
     started = datetime.strptime(run[:19], "%Y%m%d-%H%M%S-%f").replace(tzinfo=UTC).isoformat(timespec="milliseconds")
     return Header(id=run, dag=dag, project=project, profile=profile, engine=engine, started=started)
@@ -255,7 +267,7 @@ def _id(moment: datetime, project: str, mark: str) -> str:
     return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03}-{project}-{mark}"
 
 
-_ID = re.compile(r"\d{8}-\d{6}-\d{3}-[a-z][a-z0-9_-]{0,62}-[0-9a-f]{4,8}")
+ID = re.compile(r"\d{8}-\d{6}-\d{3}-[a-z][a-z0-9_-]{0,62}-[0-9a-f]{4,8}")
 
 
 def output_of(node: Call, state: NodeState) -> Record:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from components.errors import NotFoundError
-from components.records import Artifact, Commit, Record, Release, Seconds
+from components.records import Artifact, Commit, Place, Record, Release, Seconds
 
 if TYPE_CHECKING:
-    from components.ports import DataStore, Revision
+    from components.ports import DataStore, Entry, Revision
 
 BRANCH: Final = "scores"
 RECEIPT: Final = "receipt"
@@ -58,6 +58,14 @@ class Scored(Record):
     seconds: Seconds
 
 
+class Ranked(Record):
+    """The best of each key, and the best on the whole, in one file."""
+
+    count: int
+    """Keys."""
+    file: Artifact
+
+
 class Predictions(Commit):
     """A night in the data store, which the branch `scores` holds for `project`.
 
@@ -75,7 +83,7 @@ class Delivered(Record):
     sink: str
     night: str
     rows: int
-    where: str
+    where: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,16 @@ def path_of(project: str, index: int) -> str:
     return f"{project}/part-{index:05}.parquet"
 
 
+def best_of(project: str) -> str:
+    """Where the best of each lies on the branch, of a project that ranks."""
+    return f"{project}/best.parquet"
+
+
+def parts_of(store: DataStore, commit: str, project: str) -> list[Entry]:
+    """The parts of a night, in their order."""
+    return [entry for entry in store.ls(commit, project) if entry.path != best_of(project)]
+
+
 def nights(store: DataStore, project: str) -> Iterator[Revision]:
     """The commits with predictions for `project`, newest first."""
     if BRANCH in store.branches(BRANCH):
@@ -131,7 +149,7 @@ def holds(store: DataStore, commit: str, project: str) -> bool:
 
 
 def found(store: DataStore, receipt: Receipt) -> tuple[Revision, dict[str, Any] | None]:
-    """The newest commit of a night, and the row that has this receipt, as it was written.
+    """The newest commit of a night, and the row that has this receipt, as it was written, if that is still there.
 
     Raises:
         NotFoundError: the store has no such night, or the night no such row.
@@ -147,8 +165,12 @@ def found(store: DataStore, receipt: Receipt) -> tuple[Revision, dict[str, Any] 
     if receipt.row is None:
         return night, None
     first = 0
-    for entry in store.ls(night.id, receipt.project):
-        with pq.ParquetFile(store.local(night.id, entry.path)) as file:
+    for entry in parts_of(store, night.id, receipt.project):
+        try:
+            path = store.local(night.id, entry.path)
+        except NotFoundError:  # of the night itself, retention keeps what it was made of
+            return night, None
+        with pq.ParquetFile(path) as file:
             count = file.metadata.num_rows
             if receipt.row < first + count:
                 rows = file.read().slice(receipt.row - first, 1)

@@ -13,11 +13,23 @@ from components.settings import Name, Settings
 class Sink(Settings):
     """Where readers find the newest night beside the data store: as a whole, under one name."""
 
-    kind: Literal["delta", "postgres", "redis", "sqlite"]
+    kind: Literal["delta", "online", "postgres", "redis"]
+    """`online`: the profile's store of features, which is files of this machine, or its Redis."""
     connection: Name | None = None
-    """Of the profile; `sqlite` needs none: it is a file of this machine."""
+    """Of the profile; `online` needs none."""
     table: Name | None = None
-    """What it is called there; default: `PROJECT_scores`."""
+    """What it is called there; default: `PROJECT_scores`, or `PROJECT_best` where rows are ranked."""
+
+
+class Rank(Settings):
+    """The best of each: households and products, say."""
+
+    by: str
+    """A column of the query, which is kept: whose best."""
+    item: str
+    """Another one: what is ranked, by the answer's number."""
+    best: PositiveInt = Field(default=20, le=1_000)
+    """How many."""
 
 
 class Scoring(Settings):
@@ -33,9 +45,17 @@ class Scoring(Settings):
     """Nodes side by side, on machines of their own where the engine has some; each uses all cores of its machine."""
     through: Literal["onnxruntime", "triton"] = "onnxruntime"
     """What answers: ONNX Runtime in the step's own process, or the profile's Triton."""
+    rank: Rank | None = None
+    """What is delivered is the best of each, and for everybody else the best on the whole."""
     sinks: dict[Name, Sink] = {}
     schedule: Schedule | None = None
     """When it runs by itself; it takes the release that serves then, and the newest data."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns that stand beside the answers."""
+        ranked = (self.rank.by, self.rank.item) if self.rank else ()
+        return tuple(dict.fromkeys([*ranked, *self.keep]))
 
 
 WHOLE = Scoring()

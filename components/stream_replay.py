@@ -64,7 +64,7 @@ def _rows(table: str, settings: Stream, path: str, null: str) -> Iterator[dict[s
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "staged"
         staged.mkdir()
-        stamps = find(table, source)
+        stamps = find(table, path)
         converted = to_parquet(table, source, stage(table, source, stamps, staged), Path(folder))
         for file in converted.files.values():
             for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=list(settings.columns)):

@@ -71,9 +71,15 @@ def scoring_of(project: str, profile: str, release: int | None = None, commit: s
     """
     settings = config.load_project(project)
     config.load_profile(profile)
-    from flows.scoring import POLICIES, scoring
+    from flows.scoring import POLICIES, scoring, unused_by
 
-    return _traced(scoring, (settings, profile, release, commit), POLICIES, _scores)
+    unused = unused_by(settings)
+    return _traced(
+        scoring,
+        (settings, profile, release, commit),
+        POLICIES,
+        lambda step: _scores(step) and step.partition("-")[0] not in unused,
+    )
 
 
 def dag_named(name: str, project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:

@@ -20,7 +20,8 @@ ATTRIBUTES = b"""\
 """
 
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n")
-_EMPTY = hashlib.sha256().hexdigest()
+EMPTY = hashlib.sha256().hexdigest()
+"""Of an empty object, which a store has from the beginning."""
 
 _KEY = "\n\nTrilha-Key: "
 _DATA = "\nTrilha-Data: "
@@ -40,7 +41,7 @@ def from_pointer(path: str, pointer: bytes) -> Entry:
         ConfigError: the file is no pointer; somebody pushed it without Git LFS.
     """
     if not pointer:
-        return Entry(path, _EMPTY, 0)
+        return Entry(path, EMPTY, 0)
     match = _POINTER.fullmatch(pointer)
     if match is None:
         raise ConfigError(

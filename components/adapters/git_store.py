@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import pygit2
 from components import config, profile
 from components.adapters import git_hook
 from components.adapters.git_lfs import ATTRIBUTES, ATTRIBUTES_PATH, from_pointer, from_text, to_pointer, to_text
+from components.adapters.git_sweep import GitSweep
 from components.adapters.git_trees import Id, at, differences, edited, merged
 from components.adapters.object_folder import ObjectFolder
 from components.adapters.store_rules import (
@@ -114,11 +115,7 @@ class GitStore:
         if not isinstance(blob, pygit2.Blob):
             raise NotFoundError(f"no {path!r} in {ref!r}", next_step=f"trilha data ls {ref}")
         entry = self._entry(path, blob.id.raw)
-        if not self._objects.holds(entry.sha256, entry.size):
-            raise NotFoundError(
-                f"the bytes of {path!r} in {ref!r} are gone: {self._objects.path(entry.sha256)}",
-                next_step="run the project again: they will be made anew",
-            )
+        self._check_held(entry, ref)
         return self._objects.path(entry.sha256)
 
     def has(self, ref: str) -> bool:
@@ -137,6 +134,10 @@ class GitStore:
 
     def tag(self, name: str, ref: str) -> None:
         self._name(TAGS + check_new_ref(name, "tag"), self._commit(ref).id)
+
+    def untag(self, name: str) -> None:
+        with self._lock(), suppress(KeyError):
+            self._repo.references.delete(TAGS + check_name(name, "tag"))
 
     def delete_branch(self, name: str) -> None:
         if check_name(name, "branch") == MAIN:
@@ -188,11 +189,17 @@ class GitStore:
             raise ConfigError(f"{ref!r} is the first commit", accepted="a commit that changed something")
 
         def change(head: pygit2.Commit) -> Id:
-            return self._merged(
-                undone.tree_id.raw, head, undone.parents[0], f"{ref!r} and a later commit on {branch!r}"
-            )
+            sides = f"{ref!r} and a later commit on {branch!r}"
+            tree = self._merged(undone.tree_id.raw, head, undone.parents[0], sides)
+            for path, _, blob in differences(self._repo, head.tree_id.raw, tree):
+                if blob and path != ATTRIBUTES_PATH:
+                    self._check_held(self._entry(path, blob), str(undone.parents[0].id))
+            return tree
 
         return self._advance(branch, change, to_text(message, key, {}), key)
+
+    def sweep(self, needed: Collection[str], before: float) -> GitSweep:
+        return GitSweep(self._path, self._objects, self._lock, self._entry, needed, before)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -262,6 +269,13 @@ class GitStore:
             entry = from_pointer(path, self._repo.read(pygit2.Oid(raw=blob))[1])
             known = self._pointers[blob] = (entry.sha256, entry.size)
         return Entry(path, *known)
+
+    def _check_held(self, entry: Entry, ref: str) -> None:
+        if not self._objects.holds(entry.sha256, entry.size):
+            raise NotFoundError(
+                f"the bytes of {entry.path!r} in {ref!r} are gone: {self._objects.path(entry.sha256)}",
+                next_step="run the project again: they will be made anew",
+            )
 
     def _merged(self, base: Id, head: pygit2.Commit, other: pygit2.Commit, sides: str) -> Id:
         clash: list[str] = []

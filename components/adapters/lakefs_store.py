@@ -7,7 +7,7 @@ object that is not staged on this machine already.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import wraps
@@ -32,6 +32,7 @@ from lakefs_sdk.models.revert_creation import RevertCreation
 from components.adapters.lakefs_client import connect
 from components.adapters.lakefs_landing import ACTIONS, Landing
 from components.adapters.lakefs_others import Others
+from components.adapters.lakefs_sweep import LakeFSSweep, hold, let_go
 from components.adapters.lakefs_terms import border, decoded, encoded, to_entry, to_metadata, to_revision, words
 from components.adapters.object_folder import ObjectFolder
 from components.adapters.store_rules import MAIN, check_edits, check_name, check_new_ref, conflict, tree_digest
@@ -156,7 +157,7 @@ class LakeFSStore:
             entry = self._entry(stored, stored.stat())
         except NotFoundException as error:
             raise NotFoundError(f"no {path!r} in {ref!r}", next_step=f"trilha data ls {ref}") from error
-        if self._cache.holds(entry.sha256, entry.size):
+        if self._cache.keeps(entry):
             return self._cache.path(entry.sha256)
         try:
             with stored.reader("rb") as source:
@@ -199,6 +200,14 @@ class LakeFSStore:
             tag.create(commit)
         except ConflictException as error:
             _check_same(f"tag {name!r}", tag.get_commit(), commit, error)
+        hold(self._repo, tag.id, commit)
+
+    @_at_border
+    def untag(self, name: str) -> None:
+        tag = self._repo.tag(encoded(check_name(name, "tag")))
+        with suppress(NotFoundException):
+            tag.delete()
+        let_go(self._repo, tag.id)
 
     @_at_border
     def delete_branch(self, name: str) -> None:
@@ -318,6 +327,9 @@ class LakeFSStore:
     def _entry(self, stored: StoredObject, info: ObjectInfo) -> Entry:
         """The entry of an object, whoever wrote it."""
         return to_entry(info) or self._others.entry(stored, info)
+
+    def sweep(self, needed: Collection[str], before: float) -> LakeFSSweep:
+        return LakeFSSweep(self.url, self._repo, self._landing, self._cache, needed, before)
 
     def put_triggers(self, branches: Sequence[str], text: str) -> None:
         """Have `main` and `branches`, made where there are none, carry the action file `text`."""

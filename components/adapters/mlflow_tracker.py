@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +60,7 @@ class MlflowTracker:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        return connect(self._uri)
 
     @contextmanager
     def trial(
@@ -193,28 +189,8 @@ class MlflowTracker:
             else:
                 return
 
-    @contextmanager
-    def _border(self) -> Iterator[None]:
-        """Turn MLflow's errors into Trilha's."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"mlflow at {self._uri}: the driver {error.name!r} is not installed",
-                accepted="an http(s) URL, or postgresql+psycopg2://... with its driver",
-                next_step="pip install 'trilha[postgres]'",
-            ) from error
-        except MlflowException as error:
-            problem = f"mlflow at {self._uri}: {error.message.splitlines()[0]}"
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise NotFoundError(problem) from error
-            if error.error_code == "INVALID_PARAMETER_VALUE":
-                raise ConfigError(problem, details=error.message) from error
-            raise UnavailableError(
-                problem, next_step="look at its log: trilha logs mlflow", details=error.message
-            ) from error
+    def _border(self) -> AbstractContextManager[None]:
+        return border(self._uri)
 
 
 class MlflowTrialLog:
@@ -252,6 +228,39 @@ class MlflowTrialLog:
 
     def files(self, files: Sequence[Path], folder: str = "") -> None:
         self.attached += [(file, folder) for file in files]
+
+
+def connect(uri: str) -> MlflowClient:
+    """MLflow's client of a server, or of a database."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def border(uri: str) -> Iterator[None]:
+    """Turn the errors of the MLflow at `uri` into ours."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"mlflow at {uri}: the driver {error.name!r} is not installed",
+            accepted="an http(s) URL, or postgresql+psycopg2://... with its driver",
+            next_step="pip install 'trilha[postgres]'",
+        ) from error
+    except MlflowException as error:
+        problem = f"mlflow at {uri}: {error.message.splitlines()[0]}"
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise NotFoundError(problem) from error
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise ConfigError(problem, details=error.message) from error
+        raise UnavailableError(
+            problem, next_step="look at its log: trilha logs mlflow", details=error.message
+        ) from error
 
 
 @contextmanager

@@ -44,6 +44,42 @@ class ObjectFolder:
         except FileNotFoundError:
             return False
 
+    def keeps(self, entry: Entry) -> bool:
+        """The same, and the object stays: it was used just now."""
+        try:
+            os.utime(self.path(entry.sha256))
+        except FileNotFoundError:
+            return False
+        return self.holds(entry.sha256, entry.size)
+
+    def all(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Every object: its SHA-256, and what the file system says of it."""
+        for path in self._objects.glob("*/*/*"):
+            with suppress(FileNotFoundError):
+                yield path.name, path.stat()
+
+    def discard(self, sha256: str, before: float) -> bool:
+        """Remove an object, unless it was taken in, also anew, since `before`; returns whether it is gone.
+
+        It gets another name first, and is looked at then: whoever takes the same bytes in at this moment either has
+        made it young by its own name, or finds nothing there and puts its own copy in.
+        """
+        path = self.path(sha256)
+        aside = self._tmp / f"{sha256}-{uuid4().hex}"
+        self._tmp.mkdir(parents=True, exist_ok=True)
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return True
+        if aside.stat().st_mtime >= before:
+            aside.rename(path)
+            return False
+        aside.unlink()
+        with suppress(OSError):  # not empty
+            path.parent.rmdir()
+            path.parent.parent.rmdir()
+        return True
+
     def take(self, files: Mapping[str, Path], *, move: bool) -> list[Entry]:
         """Take files in: each is hashed while it is copied, or hashed and renamed.
 
@@ -99,15 +135,26 @@ class ObjectFolder:
 
         The first sync writes out what the others wait for, so that many small files cost little more than one.
         """
-        new = [(entry, path) for entry, path in ready if not self.holds(entry.sha256, entry.size)]
+        new = [(entry, path) for entry, path in ready if not self.keeps(entry)]
         for _, path in new:
             path.chmod(READ_ONLY)
+            os.utime(path)
             _sync(path)
         for entry, path in new:
             if not self.holds(entry.sha256, entry.size):  # two paths of one call may have the same bytes
-                target = self.path(entry.sha256)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                self._name(path, self.path(entry.sha256))
+
+    def _name(self, path: Path, target: Path) -> None:
+        """Give a file its name, also where its empty folder is removed in this moment."""
+        for last in (False, False, True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
                 path.replace(target)
+            except FileNotFoundError:
+                if last:
+                    raise
+            else:
+                return
 
 
 def _ready(path: str, file: Path, draft: Path, move: bool) -> tuple[Entry, Path]:  # noqa: FBT001  # mapped over

@@ -2,6 +2,7 @@
 
 trilha:online:PROJECT:TABLE     key of an entity -> what is known; the empty key says that the table is whole
 trilha:online:PROJECT           the tables of a project
+trilha:newest:PROJECT           the table that the project's name means
 """
 
 from __future__ import annotations
@@ -31,35 +32,42 @@ DEEP: Final = 8
 """Commands in one pipeline."""
 LEFT: Final = 3_600
 """Seconds until a table whose writer died goes by itself."""
+NEWEST: Final = "trilha:newest:"
 WHOLE: Final = b""
 """The key that says so: it is no entity's."""
 
 
 def open_features(workspace: Workspace) -> RedisFeatures:
     """The Redis that the profile names."""
-    return RedisFeatures(str(workspace.profile.features.redis_env))
+    variable = str(workspace.profile.features.redis_env)
+    return RedisFeatures(
+        os.environ.get(variable, ""),
+        f"the environment variable {variable}",
+        "set it, or take features.redis_env out of the profile",
+    )
 
 
 class RedisFeatures:
     """A `FeatureStore`.
 
     Args:
-        variable: the environment variable that holds Redis' URL, with its password.
+        url: Redis' URL, with its password.
+        said: where that stands, for an error.
+        mend: what to do where it is none.
 
     Raises:
-        ConfigError: the variable holds no such URL.
+        ConfigError: it is no such URL.
     """
 
-    def __init__(self, variable: str) -> None:
-        url = os.environ.get(variable, "")
+    def __init__(self, url: str, said: str, mend: str) -> None:
         try:
             self._redis = Redis.from_url(url, socket_timeout=WRITING, socket_connect_timeout=2, retry=None)
             self._quick = AsyncRedis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=None)
         except ValueError as error:
             raise ConfigError(
-                f"the environment variable {variable} holds no URL of a Redis",
+                f"{said} holds no URL of a Redis",
                 accepted="redis://USER:PASSWORD@HOST:PORT/0, or rediss://",
-                next_step="set it, or take features.redis_env out of the profile",
+                next_step=mend,
             ) from error
 
     def has(self, project: str, table: str) -> bool:
@@ -96,10 +104,23 @@ class RedisFeatures:
         with plainly():
             await self._quick.aclose()
 
+    def point(self, project: str, table: str) -> None:
+        with plainly():
+            self._redis.set(f"{NEWEST}{project}", table)
+
+    def pointed(self, project: str) -> str | None:
+        with plainly():
+            found: Any = self._redis.get(f"{NEWEST}{project}")
+            return found.decode() if found else None
+
     def tables(self, project: str) -> set[str]:
         with plainly():
             names: set[Any] = self._redis.smembers(_name(project))
             return {name.decode() for name in names}
+
+    def size(self, project: str, table: str) -> int:
+        with plainly():
+            return int(self._redis.memory_usage(_name(project, table)) or 0)
 
     def drop(self, project: str, table: str) -> None:
         with plainly(), self._redis.pipeline(transaction=True) as pipeline:

@@ -41,6 +41,23 @@ def order_matters(query: str, tables: Mapping[str, Sequence[Path]]) -> bool:
     return not _sums_whole_numbers(tree, tables)
 
 
+def comes_in_order(query: str, tables: Mapping[str, Sequence[Path]]) -> bool:
+    """Whether DuckDB yields the rows in the same order each time: with one thread, or as it reads them.
+
+    Args:
+        query: one query in DuckDB's dialect.
+        tables: name -> its Parquet files.
+    """
+    import sqlglot
+    from sqlglot import exp
+
+    if order_matters(query, tables):  # so it has one thread
+        return True
+    return not sqlglot.parse_one(query, read=DIALECT).find(
+        exp.AggFunc, exp.Distinct, exp.Group, exp.Join, exp.SetOperation
+    )
+
+
 def _sums_whole_numbers(tree: exp.Expr, tables: Mapping[str, Sequence[Path]]) -> bool:
     """Whether every sum and average is one of whole numbers, which engines add up exactly."""
     from sqlglot import exp

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 SUFFIX: Final = ".sqlite"
+POINTER: Final = "newest"
+"""The file that names the table which a project's name means."""
 AT_ONCE: Final = 500
 """Keys in one query."""
 LEFT: Final = 3_600
@@ -83,8 +85,28 @@ class SqliteFeatures:
     async def close(self) -> None:
         """Files are let go of with the process."""
 
+    def point(self, project: str, table: str) -> None:
+        path = self._folder / project / POINTER
+        part = path.with_name(f".{uuid.uuid4().hex}.part")
+        with _plainly():
+            try:
+                part.write_text(table)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def pointed(self, project: str) -> str | None:
+        with _plainly(), suppress(FileNotFoundError):
+            return (self._folder / project / POINTER).read_text()
+        return None
+
     def tables(self, project: str) -> set[str]:
         return {path.stem for path in (self._folder / project).glob(f"[!.]*{SUFFIX}")}
+
+    def size(self, project: str, table: str) -> int:
+        with suppress(FileNotFoundError):
+            return self._path(project, table).stat().st_size
+        return 0
 
     def drop(self, project: str, table: str) -> None:
         with _plainly():

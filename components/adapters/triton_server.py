@@ -13,7 +13,7 @@ from components.adapters.triton_abilities import lacking
 from components.adapters.triton_config import BACKENDS, Graph, Tensor, part_config
 from components.bundle import CONFIG
 from components.errors import GateError, NotFoundError, TrilhaError, UnavailableError
-from components.place import Place
+from components.place import Place, Stat
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -155,6 +155,14 @@ class TritonServer:
         with self._translated("list models"):
             index = self._client.get_model_repository_index(client_timeout=CALL_SECONDS)
         return frozenset(model.name for model in index.models if model.state == "READY")
+
+    def stored(self) -> dict[str, Stat]:
+        found: dict[str, Stat] = {}
+        for name, stat in self._repository.files().items():
+            model, inside, _ = name.partition("/")
+            if inside:
+                found[model] = found.get(model, Stat(0, 0.0)) + stat
+        return found
 
     def parts(self, model: str) -> tuple[str, ...]:
         with self._translated(f"configuration of {model}"):

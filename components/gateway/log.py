@@ -182,6 +182,18 @@ def logged(store: DataStore, receipt: receipts.Receipt) -> Iterator[dict[str, An
         yield from pq.read_table(store.local(head, entry.path), filters=[where]).to_pylist()
 
 
+def answered(store: DataStore, project: str) -> set[int]:
+    """The releases that predictions of a project were written down of."""
+    import pyarrow.parquet as pq
+
+    if BRANCH not in store.branches(BRANCH):
+        return set()
+    head, found = store.resolve(BRANCH).id, set[int]()
+    for entry in store.ls(head, project):
+        found.update(pq.read_table(store.local(head, entry.path), columns=["release"])["release"].to_pylist())
+    return found
+
+
 def _table(entries: list[Logged]) -> Any:
     """Rows of all entries; of one that has its receipt alone, the other columns are null."""
     import pyarrow as pa

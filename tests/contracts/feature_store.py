@@ -73,3 +73,13 @@ class FeatureStoreContract:
         with pytest.raises(NotFoundError):
             store.read("small", "a", [b"x"])
         assert store.read("other", "a", [b"x"]) == [None]
+
+    def test_a_name_means_one_table(self, store: FeatureStore) -> None:
+        """None at first, then whichever it was pointed at last; other projects have names of their own."""
+        assert store.pointed("small") is None
+        for table in ("a", "b", "a", "b"):
+            store.write("small", table, pairs(2))
+            store.point("small", table)
+            assert store.pointed("small") == table
+        assert store.pointed("other") is None
+        assert store.tables("small") == {"a", "b"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -14,6 +15,7 @@ pytest.register_assert_rewrite("tests.contracts.feature_store")
 from components.adapters.redis_features import LEFT, RedisFeatures  # noqa: E402  # all that follows comes after that line
 from components.errors import ConfigError, UnavailableError  # noqa: E402
 from components.ports import FeatureStore  # noqa: E402
+from components.workspace import open_workspace  # noqa: E402
 from tests.contracts.feature_store import FeatureStoreContract, pairs  # noqa: E402
 
 Server = tuple[subprocess.Popen[bytes], str]
@@ -21,9 +23,8 @@ Server = tuple[subprocess.Popen[bytes], str]
 
 @pytest.fixture
 def store(redis: Server, monkeypatch: pytest.MonkeyPatch) -> RedisFeatures:
-    monkeypatch.setenv("FEATURES_URL", redis[1])
     monkeypatch.setattr("components.adapters.redis_features.PATIENCE", 5.0)  # on a busy machine
-    return RedisFeatures("FEATURES_URL")
+    return RedisFeatures(redis[1], "the profile", "correct it")
 
 
 class TestContract(FeatureStoreContract):
@@ -65,7 +66,10 @@ def test_away(redis: Server, store: RedisFeatures) -> None:
             ask()
 
 
-def test_no_url() -> None:
+def test_no_url(repository: Path) -> None:
     """A variable that is not set is named."""
+    profile = repository / "config" / "profiles" / "test.yaml"
+    profile.write_text(profile.read_text() + "features: {redis_env: NOWHERE}\n")
+    open_workspace.cache_clear()
     with pytest.raises(ConfigError, match="NOWHERE holds no URL of a Redis"):
-        RedisFeatures("NOWHERE")
+        _ = open_workspace("test").features

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.adapters.sql_order import order_matters
+from components.adapters.sql_order import comes_in_order, order_matters
 
 
 @pytest.fixture
@@ -50,3 +50,20 @@ def test_order_is_nothing(tables: dict[str, list[Path]], sql: str) -> None:
 def test_order_may_matter(tables: dict[str, list[Path]], sql: str) -> None:
     """Sums of fractions, the first of several, lists, windows, and whatever is not known."""
     assert order_matters(sql, tables)
+
+
+@pytest.mark.parametrize(
+    ("sql", "comes"),
+    [
+        ("select id, price * items as total from orders where price > 1", True),
+        ("select id, row_number() over (order by id) as place from orders", True),
+        ("select city, sum(price) as total from orders group by city", True),
+        ("select city, count(*) as n from orders group by all", False),
+        ("select distinct city from orders", False),
+        ("select a.id from orders as a join orders as b on a.city = b.city", False),
+        ("select id from orders union all select city as id from orders", False),
+    ],
+)
+def test_rows_that_come_in_one_order(tables: dict[str, list[Path]], sql: str, *, comes: bool) -> None:
+    """As they are read, or by one thread; groups and joins of many threads come as those end."""
+    assert comes_in_order(sql, tables) is comes
