@@ -48,7 +48,7 @@ def of(raw: lakefs.Repository, columns: dict[str, str] | None = None, **settings
 
 def run(key: str, sources: dict[str, Any]) -> Commit:
     with running_as(key * 64):
-        return ingest("shop", "test", sources, observe("test", sources))
+        return ingest("shop", "test", sources, observe("shop", "test", sources))
 
 
 def blocks(server: Server) -> dict[Path, int]:
@@ -77,11 +77,11 @@ def test_it_is_published_and_followed(workspace: Workspace, raw: lakefs.Reposito
     """Merged like anything else; the same commit is the same stamp, a further one brings its files."""
     commit = run("1", of(raw))
     workspace.store.merge(commit.id, "main", message="", metadata={}, key="m")
-    seen = observe("test", of(raw))
-    assert observe("test", of(raw)) == seen
+    seen = observe("shop", "test", of(raw))
+    assert observe("shop", "test", of(raw)) == seen
     assert run("2", of(raw)).branch == "main"
     put(raw, tmp_path, "trips/c.parquet", {"id": [4], "name": ["d"]})
-    assert observe("test", of(raw)) != seen
+    assert observe("shop", "test", of(raw)) != seen
     assert run("3", of(raw)).tables == {"trips": 4}
     assert run("4", of(raw, ref="main~1")).branch == "main"
 
@@ -101,4 +101,4 @@ def test_what_goes_wrong(workspace: Workspace, raw: lakefs.Repository, repositor
     refused(GateError, "no column 'name'", of(raw))
     (repository / "config" / "profiles" / "git.yaml").write_text("state: g\nstore: {kind: git, path: g/data.git}\n")
     with pytest.raises(ConfigError, match="kind: lakefs"):
-        observe("git", of(raw))
+        observe("shop", "git", of(raw))

@@ -344,7 +344,7 @@ def test_a_connection_that_is_cut_off(repository: Path, monkeypatch: pytest.Monk
     postgres.ask("DROP TABLE IF EXISTS orders")
     rows_of = "SELECT i AS id, i AS at, repeat('x', 500) AS name FROM generate_series(1, 60000) AS i"
     postgres.ask(f"CREATE TABLE orders AS {rows_of}")
-    seen, ended = observe("test", orders()), threading.Event()
+    seen, ended = observe("shop", "test", orders()), threading.Event()
 
     def cut() -> None:
         busy = "FROM pg_stat_activity WHERE application_name = 'trilha' AND query LIKE 'COPY (SELECT%ORDER BY%'"
