@@ -93,7 +93,8 @@ def check_files(
         _context()
         second = gx.ExpectationSuite(name=table)
         second.expectations = [suite.expectations[order] for order in rest]
-    columns = _named([expectations[order] for order in rest])
+    known, named = pq.read_schema(files[0]).names, _named([expectations[order] for order in rest])
+    columns = known if named is None else [name for name in known if name in named] or known[:1]
     rows = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
     verdict = check(table, second, expectations, rows)
     found = dict(zip(rest, verdict.outcomes, strict=True))
@@ -105,22 +106,19 @@ def check_files(
     return Verdict(tuple(found[order] for order in range(len(expectations))), verdict.result)
 
 
-def _named(expectations: Sequence[Expectation]) -> list[str] | None:
+def _named(expectations: Sequence[Expectation]) -> set[str] | None:
     """The columns that expectations are on; None where one may be on all of them."""
     names: set[str] = set()
     for one in expectations:
         kwargs = one.kwargs
-        given = [
-            kwargs.get("column"),
-            kwargs.get("column_A"),
-            kwargs.get("column_B"),
-            *(kwargs.get("column_list") or ()),
-        ]
+        listed = kwargs.get("column_list")
+        given = [kwargs.get(name) for name in ("column", "column_A", "column_B")]
+        given += listed if isinstance(listed, list) else []
         on = {name for name in given if isinstance(name, str)}
         if not on or "row_condition" in kwargs:
             return None
         names |= on
-    return sorted(names)
+    return names
 
 
 def _held(expectation: Any, result: dict[str, Any]) -> Any:

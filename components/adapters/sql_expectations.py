@@ -314,8 +314,11 @@ def _columns_match(query: _Query, kwargs: Mapping[str, Any]) -> Told | None:
     if not kwargs.keys() <= {"column_set", "exact_match"} or not isinstance(named, list):
         return None
     there = set(query.types)
-    holds = set(named) == there if exact else set(named) <= there
-    return (lambda _: {"observed_value": sorted(there)}) if holds else None
+    holds, more = set(named) == there if exact else set(named) <= there, sorted(there - set(named))
+    result: dict[str, Any] = {"observed_value": sorted(there)}
+    if more:
+        result["details"] = {"mismatched": {"unexpected": more}}
+    return (lambda _: result) if holds else None
 
 
 _OF_TABLES: Final[dict[str, Callable[[_Query, Mapping[str, Any]], Told | None]]] = {
