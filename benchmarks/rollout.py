@@ -2,7 +2,8 @@
 
 Windows with a whole roll-out in them, in turns with windows without: the candidate gets half of the requests, is
 compared, and is promoted. In one kind Triton has never seen its bundle, and starts its processes under the same load;
-in the other it holds it already. The load comes from `wrk`; a request that fails ends the benchmark.
+in the other it holds it already. Bundles are one graph each, as those of the projects here. The load comes from `wrk`;
+a request that fails ends the benchmark.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def rows_of(folder: Path, stack: ExitStack) -> list[Row]:
     for number in range(ROUNDS + 1):
         (folder / f"graphs{number}").mkdir()
         several.append(graphs_in(folder / f"graphs{number}", trees=200 - number))
-    serve = Serve(golden=16)
+    serve = Serve(golden=16, join="fused")
     before = release_in(workspace, several[0], serve)
     candidates = [manifest_in(workspace, graphs, f"round{number}", serve) for number, graphs in enumerate(several[1:])]
     _, key = keys.add(workspace, "bench", ["predict:*", "read:*"])

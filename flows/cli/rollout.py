@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from components.rollout_settings import RolloutRules
     from components.rollouts import Rollout
     from components.selection_settings import Selection
+    from components.tally import Tally
     from components.workspace import Workspace
 
 rollout_app = typer.Typer(help="Let a release take over step by step, or give it up.", no_args_is_help=True)
@@ -164,25 +165,37 @@ def _rules(known: RolloutRules, given: dict[str, Any]) -> RolloutRules:
         raise ConfigError(f"{where} is {fault['input']!r}", accepted=accepted(fault)) from error
 
 
+def _tally(workspace: Workspace) -> Tally | None:
+    """What the gateways counted; None, and why, where this machine does not know the Redis that they count in."""
+    from components.errors import ConfigError
+    from components.tally import open_tally
+
+    try:
+        return open_tally(workspace)
+    except ConfigError as error:
+        note(f"what the gateways counted is not seen here: {error}")
+        return None
+
+
 def _looks(workspace: Workspace, rollout: Rollout) -> list[dict[str, Any]]:
     """How each criterion stands, as the gateways see it."""
     from dataclasses import asdict
 
     from components.gateway.conduct import counts_of
-    from components.tally import open_tally
     from components.verdict import judge
 
-    return [asdict(look) for look in judge(rollout.rules, counts_of(open_tally(workspace), rollout))]
+    tally = _tally(workspace)
+    return [asdict(look) for look in judge(rollout.rules, counts_of(tally, rollout))] if tally else []
 
 
 def _arms(workspace: Workspace, project: str, selection: Selection) -> list[dict[str, Any]]:
     """What each release of a selection did, as all gateways saw it."""
     from components.gateway.conduct import arms_of
-    from components.tally import Rewards, open_tally
+    from components.tally import Rewards
     from components.verdict import Arm
 
-    tally = open_tally(workspace)
-    did, rewards = arms_of(tally, project), tally.rewards(project)
+    tally = _tally(workspace)
+    did, rewards = (arms_of(tally, project), tally.rewards(project)) if tally else ({}, {})
     rows = []
     for number in selection.arms:
         arm, got = did.get(number, Arm()), rewards.get(number, Rewards())

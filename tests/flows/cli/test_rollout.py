@@ -10,11 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from components.project import Serve
+from components.rollout_settings import RolloutRules
 from components.workspace import Workspace, open_workspace
 from flows.services import down, ensure
 from tests.components.gateway.conftest import until
 from tests.conftest import write_parcels
 from tests.flows.cli.test_lifecycle import ROW, of, serving, trilha
+from tests.triton import Fitted, release_of
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -90,3 +93,13 @@ def test_from_a_run_to_the_champion(served: Workspace) -> None:
 def status() -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = json.loads(trilha("rollout", "status", "small", "--json"))
     return found
+
+
+def test_counts_that_are_not_seen_from_here(small: Path, fitted: Fitted) -> None:
+    """Where the gateways' Redis is not known, the record of the roll-out is told all the same."""
+    workspace = open_workspace("test")
+    release_of(workspace, fitted, "small")
+    release_of(workspace, fitted, "small", "candidate", RolloutRules(), Serve(golden=24))
+    profile = small / "config" / "profiles" / "test.yaml"
+    profile.write_text(f"{profile.read_text()}services: {{gateway: {{cache: {{redis_env: NOWHERE_SET}}}}}}\n")
+    assert "roll-out 1: canary, release 1 to 2" in trilha("rollout", "status", "small")
