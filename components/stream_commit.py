@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from components.artifacts import sha256
-from components.errors import ConflictError, GateError
+from components.errors import ConflictError, GateError, NotFoundError
 from components.ledger import running_as
 from components.records import Commit, digest
 from components.stream_batch import letters_table
@@ -70,17 +70,28 @@ class StreamTable:
             ConfigError: they cannot be given them.
             GateError: a batch that was refused is refused again.
         """
-        newest = self.newest()
+        try:
+            newest = self._mend(self.newest())
+        except (ConflictError, NotFoundError) as error:
+            raise self._not_alone() from error
+        main = self._store.resolve(MAIN).id
+        self._rewrites.fit(self._held(main), main, self._settings.columns)
+        return newest or self._begin(topic.start(self._settings.begin))
+
+    def _mend(self, newest: Fed | None) -> Fed | None:
+        """Finish the batch that is half done, if it is the next one, and drop what else was left."""
         for branch in self._store.branches(self._branches()):
             head = self._store.resolve(branch)
             left = told(head, self._project, self._table)
             if newest is not None and left is not None and left.number == newest.number + 1:
-                newest = self._finish(branch, head, left)
+                try:
+                    newest = self._finish(branch, head, left)
+                except ConflictError:  # `main` was changed under it, by a revert: its messages are read again
+                    self._store.delete_branch(branch)
+                    newest = self.newest()
             else:
                 self._store.delete_branch(branch)
-        main = self._store.resolve(MAIN).id
-        self._rewrites.fit(self._held(main), main, self._settings.columns)
-        return newest or self._begin(topic.start(self._settings.begin))
+        return newest
 
     def newest(self) -> Fed | None:
         """What the newest commit of the topic says; None where there is none."""
@@ -132,18 +143,23 @@ class StreamTable:
         key = batch_key(self._project, self._table, fed.topic, fed.first)
         branch = f"{self._branches()}{key[:12]}"
         head = self._store.resolve(MAIN).id
-        self._store.branch(branch, head)
         rows = self._joined(batch)
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            made = self._store.commit(
-                branch,
-                self._files(Path(folder), head, fed, rows, batch),
-                message=self._message(fed),
-                metadata=fed.metadata(self._project),
-                key=key,
-                move=True,
-            )
-        done = self._finish(branch, made, fed, rows)
+        try:
+            self._store.branch(branch, head)
+            with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+                made = self._store.commit(
+                    branch,
+                    self._files(Path(folder), head, fed, rows, batch),
+                    message=self._message(fed),
+                    metadata=fed.metadata(self._project),
+                    key=key,
+                    move=True,
+                )
+            if told(made, self._project, self._table) != fed:  # somebody else's, which was there first
+                raise self._not_alone()
+            done = self._finish(branch, made, fed, rows)
+        except (ConflictError, NotFoundError) as error:  # of the branch, which somebody else has made or dropped
+            raise self._not_alone() from error
         if done.number % MANY == 0:
             head = self._store.resolve(MAIN).id
             self._rewrites.compact(self._held(head), head)
@@ -190,12 +206,15 @@ class StreamTable:
         self._store.delete_branch(branch)
         done = told(merged, self._project, self._table)
         if done is None or done.next != fed.next:
-            raise ConflictError(
-                f"another process feeds {self._project}/{self._table}: it has read topic {fed.topic!r} as well",
-                accepted="one process for one project",
-                next_step=f"trilha stream stop {self._project}, on every machine but one",
-            )
+            raise self._not_alone()
         return done
+
+    def _not_alone(self) -> ConflictError:
+        return ConflictError(
+            f"another process feeds {self._project}/{self._table}: it reads topic {self._settings.topic!r} as well",
+            accepted="one process for one project",
+            next_step=f"trilha stream stop {self._project}, on every machine but one",
+        )
 
     def _judge(self, branch: str, head: Revision, fed: Fed, rows: pa.Table | None) -> GateError | None:
         """Hold the batch's rows to the expectations; returns why it is refused."""

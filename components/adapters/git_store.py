@@ -20,6 +20,7 @@ import pygit2
 
 from components import config, profile
 from components.adapters import git_hook
+from components.adapters.git_keys import Keys
 from components.adapters.git_lfs import ATTRIBUTES, ATTRIBUTES_PATH, from_pointer, from_text, to_pointer, to_text
 from components.adapters.git_sweep import GitSweep
 from components.adapters.git_trees import Id, at, differences, edited, merged
@@ -67,6 +68,7 @@ class GitStore:
         self._objects = ObjectFolder(path / "lfs")
         self._opened = threading.local()
         self._pointers: dict[bytes, tuple[str, int]] = {}
+        self._keys = Keys()
         try:
             if not (path / "HEAD").exists() or HEADS + MAIN not in self._repo.references:
                 self._initialize()
@@ -288,9 +290,9 @@ class GitStore:
     def _done(self, branch: str, key: str, expected: str | None) -> Revision | None:
         """The commit of `branch` that carries `key`; if none does, the head has to be as expected."""
         head = self._head(branch)
-        for commit in self._line(head):
-            if from_text(commit.message)[1] == key:
-                return _revision(commit)
+        found = self._keys.find(self._repo, head, key)
+        if found is not None:
+            return _revision(found)
         if expected is not None and str(head.id) != expected:
             raise ConflictError(
                 f"branch {branch!r} is at {head.short_id}",

@@ -11,13 +11,14 @@ import pytest
 from redis import Redis
 
 from components import config
-from components.errors import ConfigError, GateError
+from components.errors import ConfigError, ConflictError, GateError
 from components.ingest import ingest, observe
 from components.ledger import running_as
 from components.publish import publish
 from components.source_settings import StreamTable
 from components.stream import Feed, open_topic
 from components.stream_metrics import StreamMetrics
+from components.stream_settings import Batch
 from components.tables import contents
 from components.validate import validate
 from components.workspace import Workspace
@@ -36,14 +37,17 @@ def send(workspace: Workspace, *messages: bytes) -> None:
     topic.close()
 
 
-def feed(workspace: Workspace, messages: int) -> list[str]:
+def feed(workspace: Workspace, messages: int, rows: int | None = None) -> list[str]:
     """Run the loop until so many messages are in commits; returns what it had to say."""
     project = config.load_project("small")
     source = project.file.sources["parcels"]
     assert isinstance(source, StreamTable)
+    stream = source.stream
+    if rows is not None:
+        stream = stream.model_copy(update={"batch": Batch(rows=rows, seconds=0.2)})
     over, said, errors = threading.Event(), list[str](), list[Exception]()
     loop = Feed(
-        workspace, "small", "parcels", source.stream, project.expectations["parcels"], StreamMetrics("small"), over,
+        workspace, "small", "parcels", stream, project.expectations["parcels"], StreamMetrics("small"), over,
         said.append,
     )  # fmt: skip
 
@@ -273,3 +277,55 @@ def test_a_table_that_was_ingested_goes_on_as_a_stream(small: Path, redis: Serve
         again = ingest("small", "test", sources, observe("small", "test", sources))
     assert again.tables == {"parcels": 2_010}
     assert held(workspace.store, again.id).num_rows == 2_010
+
+
+def test_two_that_feed_one_table(small: Path, redis: Server) -> None:
+    """As on two machines, which no lock of ours knows of: each message is in one commit, whoever made it."""
+    workspace = feed_small(small, redis[1], batch={"rows": 20, "seconds": 0.1})
+    send(workspace, *map(parcel, range(400)))
+    ended: list[str] = []
+
+    def one(rows: int) -> None:
+        while sum(fed.messages for fed in commits(workspace.store)) < 400:
+            try:
+                feed(workspace, 400, rows)
+            except ConflictError as error:  # told that it is not alone; started again, it tries anew
+                ended.append(error.problem)
+
+    threads = [threading.Thread(target=one, args=[rows]) for rows in (16, 25)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    found = commits(workspace.store)
+    assert ids(workspace.store) == list(range(400))
+    assert all(before.next == after.first for before, after in pairwise(found))
+    assert set(ended) == {"another process feeds small/parcels: it reads topic 'parcels' as well"}
+
+
+def test_a_batch_takes_no_more_than_it_may(small: Path, redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By rows, and by bytes: what one takes of the memory is bounded, and the rest waits at the server."""
+    monkeypatch.setattr("components.stream_batch.BYTES", 100_000)
+    monkeypatch.setattr("components.stream_batch.CHUNK", 10)
+    workspace = feed_small(small, redis[1], batch={"rows": 100, "seconds": 60})
+    send(workspace, *map(parcel, range(100)), *(parcel(number, city="x" * 5_000) for number in range(100, 160)))
+    feed(workspace, 160)
+    assert [fed.messages for fed in commits(workspace.store)] == [0, 100, 20, 20, 20]
+
+
+def test_a_revert_stands(small: Path, redis: Server) -> None:
+    """Rows that were taken out of `main` stay out, and what was half done on top of them is read again."""
+    workspace = feed_small(small, redis[1], batch={"rows": 3, "seconds": 60})
+    send(workspace, *map(parcel, range(4)), parcel(4, distance=-1), parcel(5))
+    with pytest.raises(GateError):
+        feed(workspace, 6)
+    store = workspace.store
+    newest = next(revision for revision in store.log("main") if "stream" in revision.metadata)
+    store.revert("main", newest.id, message="Not these", key="revert")
+    assert ids(store) == []
+    path = small / "config" / "projects" / "small" / "expectations.yaml"
+    path.write_text(path.read_text().replace("min_value: 0", "min_value: -1"))
+    feed(workspace, 6)
+    made = contents(store, "main", "small")
+    assert made is not None
+    assert (ids(store), made.tables["parcels"].rows) == ([3, 4, 5], 3)

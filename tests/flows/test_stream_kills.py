@@ -239,7 +239,7 @@ def test_at_each_step_on_redis(small: Path, redis: Server) -> None:
 
 def test_at_random_on_redis(small: Path, redis: Server) -> None:
     """At any moment, with messages coming all the while."""
-    kill_at_random(small, redis[1], rounds=8)
+    kill_at_random(small, redis[1], rounds=5)
 
 
 @pytest.mark.xdist_group("kafka")
@@ -258,4 +258,4 @@ def test_at_random_on_kafka_whose_broker_dies_as_well(small: Path, own_kafka: Ka
             own_kafka.kill()
             own_kafka.start()
 
-    kill_at_random(small, own_kafka.url, 8, between)
+    kill_at_random(small, own_kafka.url, 5, between)
