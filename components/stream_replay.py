@@ -46,7 +46,7 @@ def replay(workspace: Workspace, table: str, settings: Stream, path: str, null: 
     topic = open_topic(workspace, settings)
     sent = 0
     try:
-        for rows in _paced(_rows(table, settings, path, null), settings.event_time, speed):
+        for rows in _paced(_rows(workspace, table, settings, path, null), settings.event_time, speed):
             topic.send([msgspec.json.encode(row) for row in rows])
             sent += len(rows)
     finally:
@@ -54,7 +54,7 @@ def replay(workspace: Workspace, table: str, settings: Stream, path: str, null: 
     return sent
 
 
-def _rows(table: str, settings: Stream, path: str, null: str) -> Iterator[dict[str, Any]]:
+def _rows(workspace: Workspace, table: str, settings: Stream, path: str, null: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from components.adapters.duckdb_reader import to_parquet
@@ -64,8 +64,9 @@ def _rows(table: str, settings: Stream, path: str, null: str) -> Iterator[dict[s
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "staged"
         staged.mkdir()
-        stamps = find(table, path)
-        converted = to_parquet(table, source, stage(table, source, stamps, staged), Path(folder))
+        inside = workspace.profile.inside
+        stamps = find(table, source.path, inside)
+        converted = to_parquet(table, source, stage(table, source, stamps, staged, inside), Path(folder))
         for file in converted.files.values():
             for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=list(settings.columns)):
                 yield from batch.to_pylist()
