@@ -170,7 +170,7 @@ class DataStore(Protocol):
     def tree(self, ref: str) -> str:
         """SHA-256 over all paths and contents at `ref`, hex: the same in every store that holds the same data."""
 
-    def sweep(self, needed: Collection[str], before: float) -> Sweep:
+    def sweep(self, needed: Collection[str], before: float, going: Collection[str] = ()) -> Sweep:
         """The objects that no commit needs that is there to be read, and branches of ingests that came to nothing.
 
         Branches, tags and the history of all of them stay, and so do the objects of each head, of each tag, of each
@@ -180,6 +180,7 @@ class DataStore(Protocol):
         Args:
             needed: names, ids of commits among them.
             before: POSIX seconds.
+            going: tags that are as good as gone.
         """
 
 
@@ -376,6 +377,9 @@ class FeatureStore(Protocol):
 
     def pointed(self, project: str) -> str | None:
         """The table that the project's name means, None where it means none."""
+
+    async def newest(self, project: str) -> str | None:
+        """What `pointed` says, for a service that does other things meanwhile."""
 
     def tables(self, project: str) -> set[str]:
         """The tables of a project."""

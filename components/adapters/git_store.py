@@ -198,8 +198,9 @@ class GitStore:
 
         return self._advance(branch, change, to_text(message, key, {}), key)
 
-    def sweep(self, needed: Collection[str], before: float) -> GitSweep:
-        return GitSweep(self._path, self._objects, self._lock, self._entry, needed, before)
+    def sweep(self, needed: Collection[str], before: float, going: Collection[str] = ()) -> GitSweep:
+        gone = {f"{TAGS}{tag}" for tag in going}
+        return GitSweep(self._path, self._objects, self._lock, self._entry, needed, before, gone)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -328,7 +328,12 @@ class LakeFSStore:
         """The entry of an object, whoever wrote it."""
         return to_entry(info) or self._others.entry(stored, info)
 
-    def sweep(self, needed: Collection[str], before: float) -> LakeFSSweep:
+    def sweep(
+        self,
+        needed: Collection[str],
+        before: float,
+        going: Collection[str] = (),  # noqa: ARG002  # what a tag holds here, no copy of it is needed for
+    ) -> LakeFSSweep:
         return LakeFSSweep(self.url, self._repo, self._landing, self._cache, needed, before)
 
     def put_triggers(self, branches: Sequence[str], text: str) -> None:
