@@ -138,7 +138,8 @@ def _unzip(table: str, source: Table | LogTable, url: str, path: Path, target: P
         inside = sorted(
             (member for member in archive.infolist() if _is_data(member)), key=lambda member: member.filename
         )
-        known = [member for member in inside if PurePosixPath(member.filename.lower()).suffix in FORMATS]
+        named = [member for member in inside if PurePosixPath(member.filename.lower()).suffix in FORMATS]
+        known = [] if isinstance(source, LogTable) else named  # lines are not known by a name
         members = known or (inside if source.format else [])
         if not members:
             raise GateError(

@@ -149,7 +149,7 @@ def _plain(field: pa.Field) -> tuple[pa.DataType, str]:
         precision, scale = modifier >> 16, modifier & 0xFFFF
         exact = modifier > 0 and scale <= precision <= 38
         return pa.string(), f"DECIMAL({precision},{scale})" if exact else "DOUBLE"
-    strange = isinstance(field.type, pa.BaseExtensionType) or any(one(field.type) for one in AS_TEXT)
+    strange = "extension<" in str(field.type) or any(one(field.type) for one in AS_TEXT)  # also in a list
     return (pa.string(), "") if strange else (field.type, "")
 
 

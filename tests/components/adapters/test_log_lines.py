@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def test_groups_are_columns(workspace: Workspace, repository: Path) -> None:
         ("GET /1", 200, 12), (None, 404, None), ("GET /2", 200, 12),
     ]  # fmt: skip
     assert str(rows[0]["at"]) == "2024-01-01 00:00:01"
+
+
+def test_an_archive_of_logs(workspace: Workspace, repository: Path) -> None:
+    """Whatever its members are called."""
+    (repository / "logs").mkdir()
+    with zipfile.ZipFile(repository / "logs" / "all.zip", "w") as archive:
+        archive.writestr("host-2", LINE % (2, 2))
+        archive.writestr("host-1.csv", LINE % (1, 1))
+    assert [row["asked"] for row in read(run())] == ["GET /1", "GET /2"]
 
 
 def test_lines_that_do_not_match(workspace: Workspace, repository: Path) -> None:

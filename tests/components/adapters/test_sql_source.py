@@ -19,7 +19,7 @@ from components.ingest import ingest, observe
 from components.ledger import running_as
 from components.records import Commit, Observation
 from components.source_settings import SqlTable
-from components.tables import sources_of
+from components.tables import contents, sources_of
 from components.workspace import Workspace, open_workspace
 from flows.services.processes import free_port
 from tests.databases import PASSWORD, Postgres, postgres
@@ -220,6 +220,32 @@ def test_a_crash_between_commit_and_record(execute: Do, workspace: Workspace) ->
     publish(run("3", seen=seen))
     assert run("2", seen=seen).tables == made.tables
     assert [row["id"] for row in rows(made)] == [1, 2, 3, 4]
+
+
+def test_types_of_postgres(repository: Path, monkeypatch: pytest.MonkeyPatch, postgres: Postgres) -> None:
+    """Numbers, times, lists and bytes as they are; numbers without an end as DOUBLE; all that Parquet lacks as text."""
+    connect(repository, monkeypatch, address(postgres))
+    postgres.ask("DROP TABLE IF EXISTS orders")
+    postgres.ask(
+        "CREATE TABLE orders AS SELECT 1 AS id, timestamptz '2024-01-01 02:00:00+02' AS at, 1.5::numeric AS free, "
+        "2.50::numeric(8,2) AS exact, 7::smallint AS small, true AS flag, date '2024-01-02' AS day, '\\x00ff'::bytea AS raw, "
+        "array[1,2] AS list, array['a', null] AS texts, '{\"a\": 1}'::json AS document, "
+        "'00000000-0000-0000-0000-000000000007'::uuid AS key, array['00000000-0000-0000-0000-000000000007'::uuid] AS keys, "
+        "'10.0.0.1'::inet AS host, interval '1 day' AS span, 'x'::char(3) AS padded, null::text AS nothing, point '(1,2)' AS dot"
+    )
+    commit = run()
+    table = contents(open_workspace("test").store, commit.id, "shop")
+    assert table is not None
+    assert table.tables["orders"].columns == {
+        "id": "INTEGER", "at": "TIMESTAMP WITH TIME ZONE", "free": "DOUBLE", "exact": "DECIMAL(8,2)", "small": "SMALLINT",
+        "flag": "BOOLEAN", "day": "DATE", "raw": "BLOB", "list": "INTEGER[]", "texts": "VARCHAR[]", "document": "VARCHAR",
+        "key": "VARCHAR", "keys": "VARCHAR", "host": "VARCHAR", "span": "VARCHAR", "padded": "VARCHAR", "nothing": "VARCHAR",
+        "dot": "VARCHAR",
+    }  # fmt: skip
+    (row,) = rows(commit)
+    assert (row["at"].isoformat(), row["raw"], row["list"]) == ("2024-01-01T00:00:00+00:00", b"\x00\xff", [1, 2])
+    assert (row["document"], row["host"], row["span"], row["dot"]) == ('{"a": 1}', "10.0.0.1/32", "P1D", "(1,2)")
+    assert row["keys"] == "{00000000-0000-0000-0000-000000000007}"
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
