@@ -61,11 +61,26 @@ class Fresh:
         Raises:
             TrilhaError: nothing ran, for a service did not start, say.
         """
-        arguments = ["run", self._project, "--profile", self.workspace.name, "--engine", engine, "--json"]
-        code, output = self._trilha(*arguments, *(["--until", until] if until else []))
+        return self._ended("run", engine, *(["--until", until] if until else []))
+
+    def score(self, engine: str) -> Ended:
+        """Score the project on `engine`, with a release that plain threads make first.
+
+        Raises:
+            TrilhaError: as `run`, or there is no release.
+        """
+        made = self.run("local", None)
+        if made.outcome != "done":
+            raise UnavailableError(f"no release of {self._project} to score with: {made.error}")
+        return self._ended("score", engine)
+
+    def _ended(self, command: str, engine: str, *more: str) -> Ended:
+        before = RunLog(self.workspace).ids()
+        arguments = [command, self._project, "--profile", self.workspace.name, "--engine", engine, "--json"]
+        code, output = self._trilha(*arguments, *more)
         said = _parsed(output)
         runs = RunLog(self.workspace).ids()
-        if not runs:
+        if runs == before:
             raise UnavailableError(
                 f"engine {engine} began no run: {said.get('problem', f'exit code {code}')}",
                 accepted=said.get("accepted", ""),

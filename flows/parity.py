@@ -12,7 +12,7 @@ from components import config
 from components.errors import ConfigError, TrilhaError
 from components.records import Record, digest, identity
 from components.runs import NodeState, RunLog, output_of
-from flows.execute import ENGINES, engine_named, lifecycle_of
+from flows.execute import ENGINES, LIFECYCLE, SCORING, dag_named, engine_named
 from flows.fresh import fresh
 
 if TYPE_CHECKING:
@@ -78,9 +78,14 @@ class Parity:
 
 
 def parity(
-    project: str, profile: str, engines: Sequence[str], until: str | None = None, say: Callable[[str], object] = print
+    project: str,
+    profile: str,
+    engines: Sequence[str],
+    until: str | None = None,
+    say: Callable[[str], object] = print,
+    name: str = LIFECYCLE,
 ) -> Parity:
-    """Run the lifecycle of `project` on each of `engines`, one after the other, each in fresh stores; compare.
+    """Run a DAG of `project` on each of `engines`, one after the other, each in fresh stores; compare.
 
     Args:
         project: its name.
@@ -88,18 +93,21 @@ def parity(
         engines: two or more.
         until: the last step.
         say: is told what is going on.
+        name: of the DAG; a scoring runs as a whole, with a release that plain threads make first.
 
     Raises:
-        ConfigError: an engine is unknown, or there is nothing to compare.
+        ConfigError: an engine or the DAG is unknown, or a scoring is to stop on the way.
         TrilhaError: a run did not begin. One that fails is compared like any other.
     """
-    dag = lifecycle_of(project, profile, until)
+    if name == SCORING and until:
+        raise ConfigError(f"--until {until} with the DAG {name}", accepted="the whole of it")
+    dag = dag_named(name, project, profile, until)
     seen = []
     for engine in engines:
         say(f"{engine}: {project} in fresh stores")
         clock = time.perf_counter()
         with fresh(project, profile) as made:
-            ended = made.run(engine, until)
+            ended = made.score(engine) if name == SCORING else made.run(engine, until)
             seconds = round(time.perf_counter() - clock, 1)
             nodes = observed_nodes(made.workspace, dag, ended.run)
         seen.append(Observed(engine, ended.outcome, ended.error, seconds, nodes))

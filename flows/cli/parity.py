@@ -26,6 +26,7 @@ def parity(
     engines: EnginesOption = None,
     until: UntilOption = None,
     profile: ProfileOption = "local",
+    dag: Annotated[str, typer.Option("--dag", help="lifecycle or scoring.")] = "lifecycle",
     as_json: JsonOption = False,
 ) -> None:
     """Run a project on several engines in fresh stores and name every difference; exit code 1 if there is one."""
@@ -37,7 +38,7 @@ def parity(
     wanted, left_out = chosen(engines, profile)
     for name in ("SIGTERM", "SIGHUP"):  # what was started is stopped however this ends
         signal.signal(getattr(signal, name), signal.default_int_handler)
-    found = compare(project, profile, wanted, until, note)
+    found = compare(project, profile, wanted, until, note, dag)
     emit({"left_out": left_out, **_plain(found)}, _lines(found, left_out), as_json=as_json)
     if found.differences:
         raise typer.Exit(1)

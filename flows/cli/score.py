@@ -62,11 +62,16 @@ def score(
 
 def _closing(summary: dict[str, object], workspace: Workspace, made: Predictions, counts: dict[str, int]) -> list[str]:
     """Where the predictions are, and how to get back from one of them."""
+    from components.runs import RunLog
+
+    nodes = RunLog(workspace).nodes(str(summary["run"]))
+    delivered = [nodes[name].output for name in sorted(nodes) if name.startswith("deliver-")]
     ends = ", ".join(f"{number} {status}" for status, number in counts.items())
     said = workspace.store.resolve(made.id).metadata
     return [
         f"run {summary['run']}: {ends}, {summary['seconds']} s",
         f"{made.rows:,} rows with release {made.project}/{said['release']}, on data {said['data'][:12]}",
         f"commit {made.id[:12]} on branch {made.branch}: {made.project}/part-*.parquet",
+        *(f"{one['sink']} holds them: {one['where']}" for one in delivered if one),
         f"back from a row:  trilha trail {said['receipts'].removesuffix('ROW')}0",
     ]

@@ -151,8 +151,8 @@ def test_killed_between_two_parts(workspace: Workspace, release: Release) -> Non
 @pytest.mark.parametrize(
     ("where", "count", "when"),
     [
-        *((PUBLISH, count, when) for count in (0, 2, 5) for when in ("before", "after")),
-        *((WRITE, count, when) for count in (0, 5) for when in ("before", "after")),
+        *((PUBLISH, count, when) for count, when in ((0, "before"), (2, "after"), (5, "after"))),
+        *((WRITE, count, when) for count, when in ((0, "after"), (5, "before"))),
         (BRANCHING, 0, "before"),
         (BRANCHING, 0, "after"),
         (COMMIT, 0, "before"),
