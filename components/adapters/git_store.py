@@ -35,7 +35,7 @@ from components.adapters.store_rules import (
 )
 from components.disk import disk_full, is_full
 from components.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
-from components.ports import Change, Entry, Revision
+from components.ports import NOWHERE, Address, Change, Entry, Revision
 
 if TYPE_CHECKING:
     from components.workspace import Workspace
@@ -156,6 +156,7 @@ class GitStore:
         key: str,
         expected: str | None = None,
         move: bool = False,
+        addresses: Mapping[str, Address] = NOWHERE,  # noqa: ARG002  # this store has no other place for an object
     ) -> Revision:
         check_edits(puts, deletes)
         done = self._done(branch, key, expected)
