@@ -208,7 +208,7 @@ class Models:
 
 
 class Tables:
-    """Tables of features known by entity that belong to no release."""
+    """Tables of features known by entity that belong to no release, nor are what a name means for its readers."""
 
     def __init__(self, workspace: Workspace, reach: Reach, projects: Collection[str]) -> None:
         self._store = workspace.features
@@ -221,11 +221,15 @@ class Tables:
                 "table", f"{project}/{table}", f"table {table[:SHORT]} of {project}", self._store.size(project, table)
             )
             for project in sorted(self._projects)
-            for table in sorted(self._store.tables(project))
+            for table in sorted(self._store.tables(project) - {self._store.pointed(project)})
             if table not in self._reach.names
         ]
 
     def discard(self, leftovers: Sequence[Leftover]) -> list[Leftover]:
+        gone = []
         for leftover in leftovers:
-            self._store.drop(*leftover.id.split("/"))
-        return list(leftovers)
+            project, _, table = leftover.id.partition("/")
+            if table != self._store.pointed(project):
+                self._store.drop(project, table)
+                gone.append(leftover)
+        return gone

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
-from components.place import Place
+from components.place import HALF_A_DAY, Place
 from tests.s3 import SECRET
 
 
@@ -41,6 +43,36 @@ def test_names_and_folders(url: str) -> None:
     assert other.names() == ["a/x/one.json", "b/two.json"]
     assert other.names("a/x") == ["a/x/one.json"]
     assert other.folders() == ["a", "b"]
+
+
+@pytest.fixture
+def behind(url: str, request: pytest.FixtureRequest) -> Path:
+    """The folder in which the place's files are, so that a test can let them be old."""
+    return Path(url) if "://" not in url else request.getfixturevalue("s3_server")[1] / url.removeprefix("s3://")
+
+
+def test_files_and_their_use(url: str, behind: Path) -> None:
+    """Each file says its bytes and when it was used last; one that is touched was used now, with what is in it."""
+    place = Place(url)
+    assert place.files() == {}
+    place.write("a/one.json", b"1")
+    place.write("a/two.json", b"22")
+    found = place.files("a")
+    assert {name: stat.size for name, stat in found.items()} == {"a/one.json": 1, "a/two.json": 2}
+    assert all(abs(stat.changed - time.time()) < 60 for stat in found.values())
+    assert place.files("a/one.json").keys() == {"a/one.json"}
+    whole = found["a/one.json"] + found["a/two.json"]
+    assert (whole.size, whole.changed) == (3, max(stat.changed for stat in found.values()))
+    old = time.time() - 2 * HALF_A_DAY
+    os.utime(behind / "a" / "one.json", (old, old))
+    assert abs(Place(url).files()["a/one.json"].changed - old) < 2
+    place.touch("a/one.json")
+    assert place.files()["a/one.json"].changed > time.time() - 60
+    assert place.read("a/one.json") == b"1"
+    place.touch("a/three.json")
+    assert place.read("a/three.json") is None
+    place.remove("a/one.json")
+    assert place.files().keys() == {"a/two.json"}
 
 
 def test_a_half_written_file_is_no_file(tmp_path: Path) -> None:

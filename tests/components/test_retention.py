@@ -235,7 +235,7 @@ SOME = st.sets(st.sampled_from(RELEASES))
     found=SOME,
     rollout=st.booleans(),
 )
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_needed_goes_and_all_else_does(
     template: Path,
     fitted: Fitted,
@@ -374,6 +374,22 @@ def sweeps(workspace: Workspace, before: float) -> tuple[Entries, Folders]:
     return Entries(workspace, known, before, alone), Folders(
         place, "artifacts", 1, known.names.__contains__, before, alone
     )
+
+
+def test_a_state_that_machines_share(small: Path, bucket: str) -> None:
+    """On an object store entries and files go as on a disk, and what was made or found since stays."""
+    profile = small / "config" / "profiles" / "test.yaml"
+    profile.write_text(f"state: {bucket}/state\nstore: {{kind: git, path: '{small}/data.git'}}\nengine: local\n")
+    open_workspace.cache_clear()
+    workspace = open_workspace("test")
+    made = [done(workspace, number)[0] for number in (1, 2)]
+    assert not look(workspace, time.time() - SOON).found
+    foreseen = look(workspace, time.time() + SOON)
+    assert [len(foreseen.found[store]) for store in ("ledger", "artifacts")] == [2, 2]
+    assert sum(one.size for one in foreseen.found["artifacts"]) == 2
+    assert names(collect(workspace, time.time() + SOON)) == names(foreseen)
+    assert not any(workspace.artifacts.has(one.file) for one in made)
+    assert [done(workspace, 1), done(workspace, 1)[1]] == [(made[0], False), True]
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------

@@ -62,15 +62,16 @@ def test_all_of_it(registry: Workspace, fitted: Fitted) -> None:
 
 
 def test_tables(workspace: Workspace) -> None:
-    """A table of features that no release names goes, in bytes as many as its file has."""
+    """A table of features that no release names goes, in bytes as many as its file has; one that readers ask stays."""
     store = workspace.features
-    for table in ("a" * 64, "b" * 64):
+    for table in ("a" * 64, "b" * 64, "c" * 64):
         store.write("small", table, [(b"1", b"x")])
+    store.point("small", "c" * 64)
     known = Reach(frozenset({"a" * 64}), frozenset(), frozenset(), ())
     made = Tables(workspace, known, {"small"})
     found = made.leftovers()
     assert [(one.id, one.size) for one in found] == [(f"small/{'b' * 64}", store.size("small", "b" * 64))]
     assert found[0].size > 0
     assert made.discard(found) == found
-    assert store.tables("small") == {"a" * 64}
+    assert store.tables("small") == {"a" * 64, "c" * 64}
     assert store.size("small", "b" * 64) == 0

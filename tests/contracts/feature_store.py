@@ -66,6 +66,8 @@ class FeatureStoreContract:
         for project, table in (("small", "a"), ("small", "b"), ("other", "a"), ("small", "a")):
             store.write(project, table, pairs(3))
         assert (store.tables("small"), store.tables("other"), store.tables("none")) == ({"a", "b"}, {"a"}, set())
+        assert 0 < store.size("small", "a") < 100_000
+        assert store.size("small", "c") == 0
         store.read("small", "a", [b"x"])  # whatever is open then
         for _ in range(2):
             store.drop("small", "a")

@@ -12,10 +12,16 @@ import pytest
 
 from components.adapters.lakefs_landing import _scratch_prefix
 from components.adapters.lakefs_sweep import LakeFSSweep
+from components.mend import mend
 from components.ports import DataStore
-from components.workspace import Workspace
+from components.releases import releases
+from components.retention import collect, look
+from components.workspace import Workspace, open_workspace
 from tests.components.adapters.test_lakefs_store import Server, sdk, server, workspace
+from tests.components.test_retention import needed, released, rubbish
+from tests.conftest import place_small
 from tests.contracts.data_store import Writer
+from tests.triton import Fitted
 
 __all__ = ["server", "workspace"]
 
@@ -101,6 +107,30 @@ def test_tags_hold_their_bytes(store: DataStore, write: Writer, workspace: Works
     store.untag("release/small/1")
     assert store.tags() == {"theirs": theirs}
     assert retained(workspace, server.blocks) == {theirs, head}
+
+
+def test_all_of_it(workspace: Workspace, repository: Path, fitted: Fitted) -> None:
+    """A profile that keeps one release drops the oldest, with all that only it reaches; the others are whole."""
+    place_small(repository)
+    profile = repository / "config" / "profiles" / "test.yaml"
+    profile.write_text(f"{profile.read_text()}retention: {{releases: 1}}\n")
+    open_workspace.cache_clear()
+    kept = open_workspace("test")
+    made = [released(kept, fitted, name) for name in ("1", "2", "3")]
+    rubbish(kept)
+    foreseen = look(kept, time.time() + SOON)
+    gone = collect(kept, time.time() + SOON)
+    assert [one.id for one in gone.found["releases"]] == ["small/1", "release/small/1"]
+    assert {one.id for one in foreseen.found["data"]} <= {one.id for one in gone.found["data"]}
+    assert list(releases(kept.store, "small")) == made[:0:-1]
+    for release in made[1:]:
+        assert kept.store.has(release.commit.id)
+        assert kept.store.local(release.commit.id, "small/parcels/data.parquet").read_text().startswith("data of")
+        assert not mend(kept, release)
+    assert {path.name for path in (kept.home / "artifacts").iterdir()} == needed(kept)
+    assert kept.store.branches() == ["main", "releases"]
+    assert hidden(kept) == {f"KreleaseSsmallS{number}" for number in (2, 3)}
+    assert not [one for one in look(kept, time.time() + SOON).found if one != "data"]
 
 
 def retained(workspace: Workspace, blocks: Path) -> set[str]:

@@ -49,21 +49,27 @@ def test_a_look(left: Path) -> None:
     assert left.is_file()
 
 
-def test_it_goes(left: Path) -> None:
-    """Without a terminal nobody is asked; the second time there is nothing to do."""
-    assert "this is gone" in gc()
+def test_a_terminal_is_asked(left: Path) -> None:
+    """A person who says no keeps all; one who says yes does not, and the next time there is nothing to do."""
+    assert "Remove all of this for good?" in answered("n")
+    assert left.is_file()
+    assert "this is gone" in answered("y")
     assert not left.exists()
     assert gc().startswith("nothing to remove")
 
 
-@pytest.mark.parametrize(("answer", "stays"), [("n", True), ("y", False)])
-def test_a_terminal_is_asked(left: Path, answer: str, stays: bool) -> None:  # noqa: FBT001  # a parameter
-    """A person who says no keeps all."""
+def test_nobody_is_asked_without_one(left: Path) -> None:
+    """A script that says so removes."""
+    assert "this is gone" in gc()
+    assert not left.exists()
+
+
+def answered(answer: str) -> str:
+    """What it says at a terminal where a person says that."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command(), stdin=theirs, stdout=subprocess.PIPE, text=True)
     os.close(theirs)
     os.write(ours, f"{answer}\n".encode())
     said, _ = process.communicate(timeout=120)
     os.close(ours)
-    assert "Remove all of this for good?" in said
-    assert left.exists() is stays
+    return said
