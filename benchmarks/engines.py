@@ -106,8 +106,8 @@ def _engine(workspace: Workspace, engine: str) -> Callable[[], Sample]:
 
     def looking(do: Do) -> object:
         for index in range(NODES[engine] - 1):
-            do.named(f"observe-{index:02}")(observe, sources={})
-        return do(observe, sources={})
+            do.named(f"observe-{index:02}")(observe, project="flights", profile="bench", sources={})
+        return do(observe, project="flights", profile="bench", sources={})
 
     dag, schedule = trace(looking, policies={"observe": Policy(cache=False)}), engine_named(engine)
 
@@ -123,9 +123,11 @@ def _call(workspace: Workspace) -> Callable[[], Sample]:
     from components.ingest import observe
     from components.ledger import perform
 
+    nothing = {"project": "flights", "profile": "bench", "sources": {}}
+
     def once() -> None:
         for _ in range(NODES["local"]):
-            perform(observe, {"sources": {}}, ledger=workspace.ledger, lock=workspace.lock, cached=False)
+            perform(observe, nothing, ledger=workspace.ledger, lock=workspace.lock, cached=False)
 
     return lambda: _each(once, NODES["local"])
 

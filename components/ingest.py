@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts import sha256
 from components.ledger import effect_key
-from components.ports import Held
+from components.ports import NOWHERE, Address, Held
 from components.records import Commit, Observation, digest, to_json
 from components.source_adapters import open_source
 from components.source_settings import AnyTable
@@ -78,6 +78,7 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
     with workspace.output() as out:
         tables, read = {}, {}
         wanted: dict[str, str] = {}
+        addresses: dict[str, Address] = {}
         files: dict[str, Path] = {}
         for name in sorted(sources):
             there = {entry.path: entry for entry in store.ls(base, f"{project}/{name}")}
@@ -89,12 +90,14 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
             wanted |= {f"{project}/{name}/{file}": sha for file, sha in digests.items()}
             new = {**arrived.files, **{file: path for file, (path, _) in arrived.objects.items()}}
             files |= {f"{project}/{name}/{file}": path for file, path in new.items()}
+            addresses |= {f"{project}/{name}/{file}": one for file, one in arrived.addresses.items()}
             read[name] = arrived.stamps
         made = Contents(tables={name: table for name, table in tables.items() if name not in live})
         path = out.folder / manifest(project)
         path.write_text(made.text())
+        start = base if live else MAIN
         return commit_tables(
-            store, project, made, wanted, files, path, Observation(tables=read), base, base if live else MAIN
+            store, project, made, wanted, files, path, Observation(tables=read), base, start, addresses
         )
 
 
@@ -135,6 +138,7 @@ def commit_tables(
     seen: Observation,
     base: str | None = None,
     start: str = MAIN,
+    addresses: Mapping[str, Address] = NOWHERE,
 ) -> Commit:
     """Write to `ingest/PROJECT/KEY` what `main` does not hold yet. Done again after a crash, it finds its own commit.
 
@@ -148,6 +152,7 @@ def commit_tables(
         seen: where the tables come from, with digests.
         base: the commit that has the files of `wanted` that are not among `files`.
         start: the commit of `main` to begin from.
+        addresses: where the store has some of `files` already.
     """
     live = {
         name: table for name, table in fed(store, start, project).items() if name in seen.tables.keys() - made.tables
@@ -176,6 +181,7 @@ def commit_tables(
         },
         key=effect_key(),
         move=base is not None,
+        addresses=addresses,
     )
     return _commit(store, project, revision.id, branch, contents(store, revision.id, project) or whole)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ class Revision:
     message: str
     created: str
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a store's own object storage has an object already, and the storage's checksum of it."""
+
+    physical: str
+    checksum: str
+
+
+NOWHERE: Mapping[str, Address] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +112,13 @@ class DataStore(Protocol):
         key: str,
         expected: str | None = None,
         move: bool = False,
+        addresses: Mapping[str, Address] = NOWHERE,
     ) -> Revision:
         """Write the local files `puts` (path in the store -> file) and drop `deletes` in one atomic commit.
 
         The files are hashed and copied in one pass, or taken over without a copy where `move` allows it. Nothing is
         seen by any reader before the commit. A commit that already carries `key` on this branch is returned as it is.
+        Of a path among `addresses` a store that can refers to the object there, and does not copy the file.
 
         Raises:
             ConflictError: the branch's head is not `expected`, where given.
@@ -156,7 +170,7 @@ class DataStore(Protocol):
     def tree(self, ref: str) -> str:
         """SHA-256 over all paths and contents at `ref`, hex: the same in every store that holds the same data."""
 
-    def sweep(self, needed: Collection[str], before: float) -> Sweep:
+    def sweep(self, needed: Collection[str], before: float, going: Collection[str] = ()) -> Sweep:
         """The objects that no commit needs that is there to be read, and branches of ingests that came to nothing.
 
         Branches, tags and the history of all of them stay, and so do the objects of each head, of each tag, of each
@@ -166,6 +180,7 @@ class DataStore(Protocol):
         Args:
             needed: names, ids of commits among them.
             before: POSIX seconds.
+            going: tags that are as good as gone.
         """
 
 
@@ -200,6 +215,8 @@ class Arrived:
     position: str = ""
     """How far it was read: what the next reading gets back in `Held`."""
     objects: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    addresses: Mapping[str, Address] = field(default_factory=dict)
+    """Where the data store has some of `files` already."""
 
 
 class Source(Protocol):
@@ -360,6 +377,9 @@ class FeatureStore(Protocol):
 
     def pointed(self, project: str) -> str | None:
         """The table that the project's name means, None where it means none."""
+
+    async def newest(self, project: str) -> str | None:
+        """What `pointed` says, for a service that does other things meanwhile."""
 
     def tables(self, project: str) -> set[str]:
         """The tables of a project."""

@@ -20,7 +20,7 @@ from components.errors import TrilhaError
 from components.place import Place
 from components.reach import Reach, reach
 from components.releases import projects
-from components.sweeps import Alone, Entries, Folders, Manifests, Models, Tables
+from components.sweeps import Alone, Entries, Folders, Manifests, Models, Tables, stale_tags
 
 if TYPE_CHECKING:
     from components.ports import Leftover, Sweep
@@ -118,7 +118,7 @@ def _sweeps(workspace: Workspace, known: Reach, before: float) -> dict[str, Call
 
     found: dict[str, Callable[[], Sweep | None]] = {
         "releases": lambda: Manifests(workspace, known, before),
-        "data": lambda: workspace.store.sweep(known.names, before),
+        "data": lambda: workspace.store.sweep(known.names, before, stale_tags(workspace, known)),
         "ledger": lambda: Entries(workspace, known, before, alone),
         "artifacts": lambda: folders(f"{state}/artifacts", "artifacts", 1, known.names.__contains__, alone),
         "runs": lambda: folders(f"{state}/runs", "run", 1, known.names.__contains__),

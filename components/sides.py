@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,8 @@ class Sides:
         self._features = features
         self._split = split
         self._seed = seed
-        self._sides = {side: Side(folder / f"{side}.parquet", features) for side in SIDES}
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="sides")
+        self._sides = {side: Side(folder / f"{side}.parquet", features, self._writing) for side in SIDES}
 
     def write(self, rows: pa.Table) -> None:
         """Rows in the order of their keys.
@@ -55,9 +57,10 @@ class Sides:
             side.write(rows.filter(pa.array(of == number)))
 
     def close(self) -> None:
-        """Finish the files; no error where they are finished."""
-        for side in self._sides.values():
-            side.close()
+        """Finish the files."""
+        with self._writing:
+            for side in self._sides.values():
+                side.close()
 
     def classes(self) -> tuple[int | str, ...]:
         """What the target may be, in ascending order.
@@ -116,9 +119,10 @@ class Side:
     Args:
         path: the file.
         features: which column is the target, and of what task.
+        writing: the thread that encodes and writes, while the next rows are made ready.
     """
 
-    def __init__(self, path: Path, features: Features) -> None:
+    def __init__(self, path: Path, features: Features, writing: Executor) -> None:
         self.path = path
         self.rows = 0
         self.targets: Counter[int | str] = Counter()
@@ -126,6 +130,8 @@ class Side:
         self._features = features
         self._sums: list[float] = []
         self._waiting: list[pa.Table] = []
+        self._writing = writing
+        self._written: Future[None] | None = None
         self._writer: Any = None
 
     def write(self, rows: pa.Table) -> None:
@@ -145,17 +151,24 @@ class Side:
         self._waiting.append(rows)
         if sum(map(len, self._waiting)) >= GROUP:
             table = pa.concat_tables(self._waiting)
-            self._writer.write_table(table.slice(0, GROUP), row_group_size=GROUP)
+            self._write(table.slice(0, GROUP))
             self._waiting = [table.slice(GROUP)]
+
+    def _write(self, group: pa.Table) -> None:
+        """Have one group written; no more than one waits."""
+        if self._written is not None:
+            self._written.result()
+        self._written = self._writing.submit(self._writer.write_table, group, row_group_size=GROUP)
 
     def close(self) -> None:
         """Write what waits, and finish the file."""
         import pyarrow as pa
 
         if self._writer is not None:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=GROUP)
+            self._write(pa.concat_tables(self._waiting))
+            if self._written is not None:
+                self._written.result()
             self._writer.close()
-            self._writer = None
 
     @property
     def summary(self) -> dict[str, Any]:

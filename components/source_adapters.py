@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from components.partition_settings import per_partition
-from components.source_settings import AnyTable, DeltaTable, LogTable, MediaTable, SqlTable, Table, kind_of
+from components.source_settings import (
+    AnyTable,
+    DeltaTable,
+    ImportedTable,
+    LogTable,
+    MediaTable,
+    SqlTable,
+    Table,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from components.ports import Source
@@ -39,6 +48,12 @@ def _delta(_: Workspace, __: str, table: str, source: AnyTable) -> Source:
     return DeltaSource(table, cast("DeltaTable", source))
 
 
+def _imported(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
+    from components.adapters.lakefs_source import LakeFSSource
+
+    return LakeFSSource(workspace, table, cast("ImportedTable", source))
+
+
 def _media(workspace: Workspace, _: str, table: str, source: AnyTable) -> Source:
     from components.adapters.media_source import MediaSource
 
@@ -53,6 +68,7 @@ def _stream(workspace: Workspace, project: str, table: str, _: AnyTable) -> Sour
 
 ADAPTERS = {
     "delta": _delta,
+    "lakefs": _imported,
     "media": _media,
     "path": _files,
     "pattern": _files,

@@ -119,11 +119,30 @@ class MediaTable(Settings):
     columns: ClassVar[dict[str, str]] = {}
 
 
+class Imported(Settings):
+    """Parquet files in a repository of the lakeFS server that is the profile's data store."""
+
+    repository: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")
+    ref: str = Field(default="main", pattern=r"^[A-Za-z0-9_.~^-]+$")
+    """A branch, a tag or a commit there."""
+    path: str
+    """A folder; all `.parquet` below it are the table."""
+
+
+class ImportedTable(Settings):
+    """A table that the data store refers to where it lies; nothing is copied."""
+
+    lakefs: Imported
+    columns: dict[str, str] = {}
+    """Column -> DuckDB type that the files have to have."""
+
+
 KINDS: dict[str, type[Settings]] = {
     "pattern": LogTable,
     "sql": SqlTable,
     "stream": StreamTable,
     "delta": DeltaTable,
+    "lakefs": ImportedTable,
     "media": MediaTable,
     "path": Table,
 }
@@ -142,6 +161,7 @@ AnyTable = Annotated[
     Annotated[LogTable, Tag("pattern")]
     | Annotated[SqlTable, Tag("sql")]
     | Annotated[DeltaTable, Tag("delta")]
+    | Annotated[ImportedTable, Tag("lakefs")]
     | Annotated[MediaTable, Tag("media")]
     | Annotated[StreamTable, Tag("stream")]
     | Annotated[Table, Tag("path")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -57,8 +58,12 @@ class Rows:
             return self._found.count()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        with _engine_errors(self._source, self._tables):
-            yield from self._found.batches()
+        batches = self._found.batches()
+        with _engine_errors(self._source, self._tables), ThreadPoolExecutor(1, thread_name_prefix="rows") as engine:
+            coming = engine.submit(next, batches, None)  # the engine makes the next one while this one is used
+            while (batch := coming.result()) is not None:
+                coming = engine.submit(next, batches, None)
+                yield batch
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from components.errors import ConflictError, GateError
 from components.ledger import running_as
 from components.records import Commit, digest
 from components.stream_batch import letters_table
+from components.stream_files import MANY, StreamFiles
 from components.stream_log import Fed, batch_key, history, told
 from components.tables import MAIN, TableContents, contents, data_digest, stream_manifest
 
@@ -63,7 +64,10 @@ class StreamTable:
     def position(self, topic: Topic) -> Fed:
         """How far the topic was read, once what was half done is finished; its beginning is a commit as well.
 
+        The table's files have the declared columns then.
+
         Raises:
+            ConfigError: they cannot be given them.
             GateError: a batch that was refused is refused again.
         """
         newest = self.newest()
@@ -74,6 +78,8 @@ class StreamTable:
                 newest = self._finish(branch, head, left)
             else:
                 self._store.delete_branch(branch)
+        main = self._store.resolve(MAIN).id
+        self._rewrites.fit(self._held(main), main, self._settings.columns)
         return newest or self._begin(topic.start(self._settings.begin))
 
     def newest(self) -> Fed | None:
@@ -137,7 +143,11 @@ class StreamTable:
                 key=key,
                 move=True,
             )
-        return self._finish(branch, made, fed, rows)
+        done = self._finish(branch, made, fed, rows)
+        if done.number % MANY == 0:
+            head = self._store.resolve(MAIN).id
+            self._rewrites.compact(self._held(head), head)
+        return done
 
     def _files(self, folder: Path, head: str, fed: Fed, rows: pa.Table | None, batch: Batch) -> dict[str, Path]:
         """Path in the store -> file, of what the batch's own commit holds."""
@@ -250,6 +260,10 @@ class StreamTable:
 
         kept = row_by_row(self._expectations)
         return lambda: suites(self._project, {self._table: kept})[self._table], kept
+
+    @cached_property
+    def _rewrites(self) -> StreamFiles:
+        return StreamFiles(self._store, self._project, self._table, self._scratch)
 
     @cached_property
     def _scratch(self) -> Path:

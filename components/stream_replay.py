@@ -25,7 +25,9 @@ AT_ONCE: Final = 5_000
 
 
 def replay(workspace: Workspace, table: str, settings: Stream, path: str, null: str, speed: float | None) -> int:
-    """Send the rows of `path`, in their order, to the table's topic; returns how many.
+    """Send the rows of `path` to the table's topic, in the order of their event time or else their own.
+
+    Returns how many there were.
 
     Args:
         workspace: knows where the topic is.
@@ -67,9 +69,11 @@ def _rows(workspace: Workspace, table: str, settings: Stream, path: str, null: s
         inside = workspace.profile.inside
         stamps = find(table, source.path, inside)
         converted = to_parquet(table, source, stage(table, source, stamps, staged, inside), Path(folder))
-        for file in converted.files.values():
-            for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=list(settings.columns)):
-                yield from batch.to_pylist()
+        rows = pq.read_table(list(converted.files.values()), columns=list(settings.columns))
+        if settings.event_time is not None:
+            rows = rows.sort_by(settings.event_time)
+        for batch in rows.to_batches(AT_ONCE):
+            yield from batch.to_pylist()
 
 
 def _paced(

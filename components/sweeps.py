@@ -14,7 +14,6 @@ from components.errors import ConflictError
 from components.place import Place, Stat
 from components.ports import Leftover
 from components.reach import SHORT, Reach, reach
-from components.reconcile import tag_of
 from components.releases import BRANCH, drop, path_of
 
 if TYPE_CHECKING:
@@ -44,13 +43,13 @@ class Manifests:
             name = f"{release.project}/{release.number}"
             size = sizes.get(path_of(release.project, release.number), 0)
             found.append(Leftover("release", name, f"release {name}, of {release.created[:10]}", size))
-        return found + [Leftover("tag", name, f"tag {name}", 0) for name in self._tags(self._reach)]
+        tags = sorted(stale_tags(self._workspace, self._reach))
+        return found + [Leftover("tag", name, f"tag {name}", 0) for name in tags]
 
     def discard(self, leftovers: Sequence[Leftover]) -> list[Leftover]:
         """The manifests go in one commit, if none was written since they were looked at; else all is looked at anew."""
         store, wanted = self._workspace.store, {one.id for one in leftovers if one.kind == "release"}
         gone: set[str] = set()
-        tags = {one.id for one in leftovers if one.kind == "tag"}
         for attempt in range(ATTEMPTS if wanted else 0):
             head = store.resolve(BRANCH).id
             now = reach(self._workspace, self._before)
@@ -63,25 +62,26 @@ class Manifests:
                     raise
             else:
                 gone = {f"{one.project}/{one.number}" for one in going}
-                tags |= {tag_of(one) for one in going}
                 break
-        for tag in tags:
-            store.untag(tag)
-        return [one for one in leftovers if one.kind == "tag" or one.id in gone]
+        gone |= stale_tags(self._workspace, reach(self._workspace, self._before)) if leftovers else set()
+        for leftover in leftovers:
+            if leftover.kind == "tag" and leftover.id in gone:
+                store.untag(leftover.id)
+        return [one for one in leftovers if one.id in gone]
 
-    def _tags(self, reach: Reach) -> list[str]:
-        """Tags that `reconcile` gave to releases which are not there any more: their dropping was killed half-way."""
-        newest: dict[str, int] = {}
-        for project, known in reach.manifests:
-            newest[project] = max(known, newest.get(project, 0))
-        there = {*reach.manifests, *((one.project, one.number) for one in reach.dropped)}
-        found = []
-        for tag in self._workspace.store.tags():
-            kind, _, rest = tag.partition("/")
-            project, _, number = rest.partition("/")
-            if kind == "release" and number.isdigit() and int(number) < newest.get(project, 0):
-                found += [tag] if (project, int(number)) not in there else []
-        return found
+
+def stale_tags(workspace: Workspace, known: Reach) -> set[str]:
+    """Tags that `reconcile` gave to releases which are dropped, also those whose dropping was killed half-way."""
+    newest: dict[str, int] = {}
+    for project, number in known.manifests:
+        newest[project] = max(number, newest.get(project, 0))
+    found = set()
+    for tag in workspace.store.tags():
+        kind, _, rest = tag.partition("/")
+        project, _, last = rest.partition("/")
+        if kind == "release" and last.isdigit() and int(last) < newest.get(project, 0):
+            found |= set() if (project, int(last)) in known.manifests else {tag}
+    return found
 
 
 class Entries:

@@ -49,6 +49,12 @@ class StreamProcess(Record):
 
     @property
     def alive(self) -> bool:
+        """Whether it feeds."""
+        return not self.ended and self.there
+
+    @property
+    def there(self) -> bool:
+        """Whether the process is, whatever it does."""
         import psutil
 
         try:
@@ -181,7 +187,7 @@ def stop(workspace: Workspace, project: str) -> bool:
         return False
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP
-    while state.alive:
+    while state.there:
         if time.monotonic() > deadline:
             raise UnavailableError(
                 f"process {state.pid}, the stream of {project}, does not end",

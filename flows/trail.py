@@ -187,5 +187,6 @@ def _of_commit(workspace: Workspace, name: str, project: str | None = None) -> I
     yield Link("commit", revision.id, (f"{revision.created}  {revision.message.splitlines()[0]}",))
     for table, files in sources_of(workspace.store, revision.id, project).items():
         for file in files:
-            digest = f"SHA-256 {file.sha256 or 'not recorded'}"  # by an ingest of long ago
-            yield Link("source", file.url, (f"table {table}, {file.size} bytes, stamp {file.stamp}", digest))
+            size = f", {file.size} bytes" if file.size else ""  # a database's rows have none, nor a digest of a file
+            digest = (f"SHA-256 {file.sha256}",) if file.sha256 else ()
+            yield Link("source", file.url, (f"table {table}{size}, stamp {file.stamp}", *digest))

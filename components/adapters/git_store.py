@@ -35,7 +35,7 @@ from components.adapters.store_rules import (
 )
 from components.disk import disk_full, is_full
 from components.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
-from components.ports import Change, Entry, Revision
+from components.ports import NOWHERE, Address, Change, Entry, Revision
 
 if TYPE_CHECKING:
     from components.workspace import Workspace
@@ -156,6 +156,7 @@ class GitStore:
         key: str,
         expected: str | None = None,
         move: bool = False,
+        addresses: Mapping[str, Address] = NOWHERE,  # noqa: ARG002  # this store has no other place for an object
     ) -> Revision:
         check_edits(puts, deletes)
         done = self._done(branch, key, expected)
@@ -197,8 +198,9 @@ class GitStore:
 
         return self._advance(branch, change, to_text(message, key, {}), key)
 
-    def sweep(self, needed: Collection[str], before: float) -> GitSweep:
-        return GitSweep(self._path, self._objects, self._lock, self._entry, needed, before)
+    def sweep(self, needed: Collection[str], before: float, going: Collection[str] = ()) -> GitSweep:
+        gone = {f"{TAGS}{tag}" for tag in going}
+        return GitSweep(self._path, self._objects, self._lock, self._entry, needed, before, gone)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class GitSweep:
         entry: what a pointer stands for, by its blob.
         needed: names, ids of commits among them.
         before: POSIX seconds.
+        going: references that are as good as gone.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class GitSweep:
         entry: Callable[[str, bytes], Entry],
         needed: Collection[str],
         before: float,
+        going: Collection[str],
     ) -> None:
         self._path = path
         self._objects = objects
@@ -59,6 +61,7 @@ class GitSweep:
         self._entry = entry
         self._needed = needed
         self._before = before
+        self._going = going
         self._repo = pygit2.Repository(str(path))
 
     def leftovers(self) -> list[Leftover]:
@@ -129,7 +132,7 @@ class GitSweep:
     def _commits(self) -> Iterator[pygit2.Commit]:
         """The commits whose trees are to be read."""
         for name in self._repo.references:
-            if self._is_abandoned(name):
+            if name in self._going or self._is_abandoned(name):
                 continue
             commit = self._repo.references[name].peel(pygit2.Commit)
             yield commit

@@ -113,6 +113,11 @@ class RedisFeatures:
             found: Any = self._redis.get(f"{NEWEST}{project}")
             return found.decode() if found else None
 
+    async def newest(self, project: str) -> str | None:
+        with plainly():
+            found: Any = await self._quick.get(f"{NEWEST}{project}")
+            return found.decode() if found else None
+
     def tables(self, project: str) -> set[str]:
         with plainly():
             names: set[Any] = self._redis.smembers(_name(project))

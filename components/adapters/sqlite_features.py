@@ -100,6 +100,9 @@ class SqliteFeatures:
             return (self._folder / project / POINTER).read_text()
         return None
 
+    async def newest(self, project: str) -> str | None:
+        return self.pointed(project)
+
     def tables(self, project: str) -> set[str]:
         return {path.stem for path in (self._folder / project).glob(f"[!.]*{SUFFIX}")}
 

@@ -30,6 +30,7 @@ from components.gateway.log import PredictionLog
 from components.gateway.metrics import KIND, Metrics
 from components.gateway.model import Model
 from components.gateway.problems import RETRY_SECONDS, Problem, problem_of
+from components.gateway.recommendations import Recommender
 from components.gateway.requests import TRACE, Answer, Receive, Request, Scope, Send, refusal
 from components.tally import open_tally
 
@@ -77,6 +78,7 @@ class Gateway:
         self._cache = Cache(settings.cache, self._metrics) if settings.cache else None
         self._streams = TritonStream(lambda: workspace.endpoint("triton"), settings.limits.connections)
         self._completer = Completer(workspace, settings.limits.seconds)
+        self._recommender = Recommender(workspace.features)
         self._model = Model(
             self.catalogue,
             self._triton,
@@ -167,6 +169,12 @@ class Gateway:
                 caller.check("feedback", project)
                 self._known(project, seen)
                 return await self._feedback.take(project, await self._body(request))
+            case [project, "recommendations", key]:
+                seen.route = "recommendations"
+                _only(request, "GET")
+                caller.check("predict", project)
+                self._known(project, seen)
+                return await self._recommender.recommend(request, project, key)
             case [project]:
                 _only(request, "GET")
                 caller.check("read", project)

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from components.adapters.triton_config import MAX_ROWS
-from components.gateway import feedback
+from components.gateway import feedback, recommendations
 from components.model_inputs import is_array, width
 
 if TYPE_CHECKING:
@@ -50,8 +50,11 @@ _PROBLEM: Final[Schema] = {
 }
 
 
-def document(doors: Iterable[Door], learning: Container[str] = ()) -> Schema:
-    """The whole document for the projects whose champions are given; those that are `learning` take feedback."""
+def document(doors: Iterable[Door], learning: Container[str] = (), ranking: Container[str] = ()) -> Schema:
+    """The whole document for the projects whose champions are given.
+
+    Those that are `learning` take feedback, and those that are `ranking` recommend.
+    """
     paths: dict[str, Schema] = {"/v1/projects": {"get": _get("listProjects", "The projects that answer.", array=True)}}
     for door in doors:
         name = door.project
@@ -59,6 +62,8 @@ def document(doors: Iterable[Door], learning: Container[str] = ()) -> Schema:
             "get": _get(f"describe_{name}", f"What {name} takes, and the release that answers.")
         }
         paths[f"/v1/projects/{name}/predict"] = {"post": _predict(door)}
+        if name in ranking:
+            paths[f"/v1/projects/{name}/recommendations/{{key}}"] = {"get": _recommend(name)}
         if door.release.bundle.triton.decoupled:
             paths[f"/v1/projects/{name}/stream"] = {"post": _stream(door)}
         if name in learning:
@@ -107,6 +112,27 @@ def _predict(door: Door) -> Schema:
             **_problems(),
         },
     }
+
+
+def _recommend(name: str) -> Schema:
+    item = {
+        "type": "object",
+        "required": ["item", "score", "receipt"],
+        "properties": {"item": {}, "score": {"type": "number"}, "receipt": {"type": "string"}},
+    }
+    found = {
+        "type": "object",
+        "required": ["project", "key", "known", "items"],
+        "properties": {
+            "project": {"type": "string"},
+            "key": {"type": "string"},
+            "known": {"type": "boolean", "description": "False: nothing is known of it; the best on the whole."},
+            "items": {"type": "array", "items": item},
+        },
+    }
+    good = {"description": "The items, the best first.", "content": {"application/json": {"schema": found}}}
+    said = recommendations.described(name)
+    return {"operationId": f"recommend_{name}", **said, "responses": {"200": good, **_problems()}}
 
 
 def _stream(door: Door) -> Schema:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from components.errors import TrilhaError
 from components.gateway.openapi import document
 from components.gateway.requests import Answer
+from components.recommend import table_of
 
 if TYPE_CHECKING:
     from components.gateway.access import Caller
@@ -37,7 +39,17 @@ def openapi(catalogue: Catalogue, caller: Caller) -> Answer:
         entry.champion for name, entry in sorted(catalogue.projects.items()) if entry.champion and caller.sees(name)
     ]
     learning = {name for name, entry in catalogue.projects.items() if entry.selection}
-    return Answer(msgspec.json.encode(document(doors, learning)))
+    ranking = {door.project for door in doors if _recommends(door.project)}
+    return Answer(msgspec.json.encode(document(doors, learning, ranking)))
+
+
+def _recommends(project: str) -> bool:
+    """Whether there are recommendations to ask for."""
+    try:
+        table_of(project)
+    except TrilhaError:
+        return False
+    return True
 
 
 def page() -> Answer:

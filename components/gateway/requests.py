@@ -27,7 +27,7 @@ class Request:
         receive: ASGI's.
     """
 
-    __slots__ = ("_headers", "_receive", "client", "method", "path")
+    __slots__ = ("_headers", "_query", "_receive", "client", "method", "path")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method: str = scope["method"]
@@ -35,6 +35,12 @@ class Request:
         self.client: str = scope["client"][0] if scope.get("client") else "somebody"
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._receive = receive
+        self._query: bytes = scope.get("query_string", b"")
+
+    @property
+    def query(self) -> str:
+        """What stands behind the question mark."""
+        return self._query.decode("ascii", "replace")
 
     def header(self, name: bytes) -> bytes:
         """A header by its name in lower case; empty where there is none."""

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from components.leaving import run_and_leave
-from flows.cli import backfill, export, gc, parity, predict, releases, run, schema, score, serve, services, tune  # noqa: F401  # importing a module registers its commands
+from flows.cli import (
+    backfill,
+    export,
+    gc,
+    parity,
+    predict,
+    recommend,
+    releases,
+    run,
+    schema,
+    score,
+    serve,
+    services,
+    tune,
+)  # noqa: F401  # importing a module registers its commands
 from flows.cli.app import app, main
 from flows.cli.data import data_app
 from flows.cli.kubeflow import kubeflow_app

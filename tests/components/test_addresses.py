@@ -55,7 +55,7 @@ def serve() -> Iterator[Serve]:
 
 def read(url: str, inside: tuple[str, ...], folder: Path) -> int:
     workspace = Workspace("test", Profile(state="state", store=GitStore(path="data.git"), inside=inside))
-    source = open_source(workspace, "t", Table(path=url))
+    source = open_source(workspace, "shop", "t", Table(path=url))
     held: Held | None = None
     return source.read(source.look(), held, folder).rows
 
@@ -116,7 +116,7 @@ def test_file_systems_that_follow_what_they_read(repository: Path) -> None:
 def test_a_step_asks_its_profile(repository: Path, serve: Serve) -> None:
     """`observe` refuses what the profile does not allow."""
     with pytest.raises(ConfigError, match="an address inside"):
-        observe("test", {"t": Table(path=serve() + "/x.csv")})
+        observe("shop", "test", {"t": Table(path=serve() + "/x.csv")})
 
 
 @pytest.mark.parametrize("given", ["10.0.0.0/33", "http://x", "a b", "10.0.0", ""])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,12 +18,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from components import config
+from components import config, scores
 from components.adapters.git_lfs import EMPTY
 from components.artifacts import sha256
 from components.ledger import Done, Key, perform, running_as
 from components.mend import mend
 from components.place import Place
+from components.ports import Revision
 from components.reach import reach
 from components.records import Artifact, Commit, Record, Release, digest, parts, to_json
 from components.releases import newest, releases, write
@@ -37,11 +40,12 @@ PROFILE = """
 state: .trilha/test
 store: {{kind: git, path: .trilha/test/data.git}}
 engine: local
-retention: {{releases: {most}, days: 1}}
+retention: {{releases: {most}, nights: 1, days: 1}}
 """
 RELEASES = (1, 2, 3, 4)
 
 
+ROOT = Path(__file__).parents[2]
 SOON = 60.0
 """Seconds from now: what is found then is found later than all else was made."""
 
@@ -86,6 +90,7 @@ def released(workspace: Workspace, fitted: Fitted, name: str, rules: RolloutRule
         workspace.store, "small", made.key, lambda number: made.model_copy(update={"number": number, **evidence}), rules
     )
     entered(workspace, made.key, release)
+    workspace.store.tag(f"release/small/{release.number}", commit.id)
     return release
 
 
@@ -120,6 +125,23 @@ def receipts(workspace: Workspace, numbers: Sequence[int]) -> None:
             puts[f"small/2026-01-01/{number}.parquet"] = path = Path(folder) / str(number)
             pq.write_table(pa.table({"receipt": ["x"], "release": pa.array([number], pa.int32())}), path)
         store.commit("predictions", puts, message="requests", metadata={}, key="predictions")
+
+
+def scored(workspace: Workspace, release: Release) -> Revision:
+    """A night of predictions, one row of them."""
+    store = workspace.store
+    if scores.BRANCH not in store.branches():
+        store.branch(scores.BRANCH, list(store.log("main"))[-1].id)
+    said = {
+        "project": "small",
+        "release": str(release.number),
+        "night": digest(release)[:32],
+        "data": release.commit.id,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        pq.write_table(pa.table({"receipt": [f"{said['night']}.0"]}), path := Path(folder) / "part")
+        puts = {scores.path_of("small", 0): path}
+        return store.commit(scores.BRANCH, puts, message="night", metadata=said, key=said["night"])
 
 
 @pytest.fixture(scope="module")
@@ -201,31 +223,33 @@ def folders(place: Path) -> set[str]:
 SOME = st.sets(st.sampled_from(RELEASES))
 
 
-@example(most=1, tagged={1}, received=set(), arms=set(), found=set(), rollout=False)
-@example(most=1, tagged=set(), received={2}, arms=set(), found=set(), rollout=True)
-@example(most=2, tagged=set(), received=set(), arms={1, 3}, found={2}, rollout=False)
+@example(most=1, tagged={1}, received=set(), nights=[], arms=set(), found=set(), rollout=False)
+@example(most=1, tagged=set(), received={2}, nights=[2, 1], arms=set(), found=set(), rollout=True)
+@example(most=2, tagged=set(), received=set(), nights=[1], arms={1, 3}, found={2}, rollout=False)
 @given(
     most=st.none() | st.integers(1, 4),
     tagged=SOME,
     received=SOME,
+    nights=st.lists(st.sampled_from(RELEASES), unique=True),
     arms=SOME.filter(lambda some: len(some) != 1),
     found=SOME,
     rollout=st.booleans(),
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_needed_goes_and_all_else_does(
     template: Path,
     fitted: Fitted,
     most: int | None,
     tagged: set[int],
     received: set[int],
+    nights: list[int],
     arms: set[int],
     found: set[int],
     rollout: bool,  # noqa: FBT001  # drawn
 ) -> None:
     """Exactly the releases stay that the profile keeps or something needs, with all that makes them, and no other file.
 
-    They may have a tag, a receipt, be an arm, serve, be what a rollback goes to, or be found by a run that goes on.
+    They may have a tag, a receipt, have answered for all rows last, be an arm, serve, be what a rollback goes to, or be found by a run that goes on.
     """
     with copied(template, most) as workspace:
         store = workspace.store
@@ -234,6 +258,7 @@ def test_nothing_needed_goes_and_all_else_does(
             store.tag(f"paper/{number}", known[number].commit.id)
         if received:
             receipts(workspace, sorted(received))
+        made = [scored(workspace, known[number]) for number in nights]
         if arms:
             settings_file = config.project_folder("small") / "project.yaml"
             chosen = f"selection: {{how: thompson, arms: {sorted(arms)}}}\n"
@@ -247,11 +272,13 @@ def test_nothing_needed_goes_and_all_else_does(
         known = {release.number: release for release in releases(store, "small")}
 
         stay = set(sorted(known)[-most:]) if most else set(known)
-        stay |= {3, 4} | tagged | received | arms | found | ({5} if rollout else set())
+        # 4 serves, unless a roll-out is to show it; 3 is what a rollback goes to.
+        stay |= {3, 4} | tagged | received | set(nights[-1:]) | arms | found | ({5} if rollout else set())
         foreseen = look(workspace, before)
         assert list(releases(store, "small")) == [known[number] for number in sorted(known, reverse=True)]
         gone = collect(workspace, before)
         assert {release.number for release in releases(store, "small")} == stay
+        assert {name for name in store.tags() if name.startswith("release/")} == {f"release/small/{n}" for n in stay}
         assert names(gone) == names(foreseen)
         assert gone.size >= foreseen.size > 0
         assert not gone.unseen
@@ -261,12 +288,14 @@ def test_nothing_needed_goes_and_all_else_does(
             assert release == known[release.number]
             assert store.has(release.commit.id)
             assert store.local(release.commit.id, "small/parcels/data.parquet").read_text().startswith("data of")
+            assert store.tags()[f"release/small/{release.number}"] == release.commit.id
             assert not mend(workspace, release)
             notebook = release.candidate.trial.notebook
             assert sha256(workspace.artifacts.local(notebook)) == notebook.sha256
         assert folders(workspace.home / "artifacts") == needed(workspace)
-        refs = ["main", "releases", *store.branches("predictions"), *(known[number].commit.id for number in stay)]
+        refs = [*store.branches(), *(known[number].commit.id for number in stay)]
         assert objects(workspace).keys() == held(workspace, refs) | {EMPTY}
+        assert [store.has(night.id) for night in made] == [night in made[-1:] for night in made]
         assert store.branches("ingest/") == []
         assert not any(folders(workspace.home / name) for name in ("tensorboard/small", "failed/small", "scratch"))
 
@@ -345,3 +374,73 @@ def sweeps(workspace: Workspace, before: float) -> tuple[Entries, Folders]:
     return Entries(workspace, known, before, alone), Folders(
         place, "artifacts", 1, known.names.__contains__, before, alone
     )
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import os, signal, sys, time
+import pygit2
+from components.adapters.git_store import GitStore
+from components.adapters.git_sweep import GitSweep
+from components.adapters.object_folder import ObjectFolder
+from components.place import Place
+from components.retention import collect
+from components.workspace import open_workspace
+
+left = int(sys.argv[1])
+
+def counted(function, after):
+    def call(*arguments, **named):
+        global left
+        left -= 1
+        if left == 0 and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = function(*arguments, **named)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    return call
+
+for number, (owner, name) in enumerate((
+    (GitStore, "commit"), (GitStore, "untag"), (GitSweep, "_prune"), (ObjectFolder, "discard"), (Place, "remove"),
+)):
+    setattr(owner, name, counted(getattr(owner, name), after=(number + left) % 2))
+collect(open_workspace("test"), time.time() + 60)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_killed_at_any_time(template: Path, tmp_path: Path) -> None:
+    """`kill -9` before or after each removal in turn: what stays is whole, and the next time takes the rest."""
+    with opened(template, 1) as workspace:
+        expected = {release.number: release for release in releases(workspace.store, "small")}
+    killed = 0
+    for point in range(1, 40):
+        root = tmp_path / str(point)
+        shutil.copytree(template, root, symlinks=True)
+        with opened(root, 1) as workspace:
+            done = subprocess.run(
+                [sys.executable, "-c", PROGRAM, str(point)],
+                env=os.environ | {"PYTHONPATH": str(ROOT), "TRILHA_ROOT": str(root)}, check=False, capture_output=True,
+            )  # fmt: skip
+            left = {release.number: release for release in releases(workspace.store, "small")}
+            assert set(left) in ({1, 2, 3, 4}, {3, 4}), done.stderr
+            for number in (3, 4):
+                assert left[number] == expected[number]
+                assert workspace.store.has(left[number].commit.id)
+                assert not mend(workspace, left[number])
+            assert workspace.store.has("main")
+            for number in {1, 2} & set(left):  # or, if it is there still, all of it is
+                assert not mend(workspace, left[number])
+            collect(workspace, time.time() + SOON)
+            assert {release.number for release in releases(workspace.store, "small")} == {3, 4}
+            assert set(workspace.store.tags()) == {"release/small/3", "release/small/4"}
+            assert not look(workspace, time.time() + SOON).found
+        shutil.rmtree(root)
+        if done.returncode == 0:
+            break
+        killed += 1
+    assert done.returncode == 0, done.stderr
+    assert killed > 10

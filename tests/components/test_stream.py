@@ -206,12 +206,70 @@ def test_a_run_takes_what_is_there_and_the_stream_goes_on(small: Path, redis: Se
     assert again.tables == {"more": 1, "parcels": 300}
 
 
-def test_offsets_of_another_kind_of_server(small: Path, redis: Server) -> None:
-    """A table that was fed from one is not fed from the other in silence."""
+def test_a_connection_that_no_stream_is_read_from(small: Path) -> None:
+    """It is named, with what could be there."""
+    with pytest.raises(ConfigError, match="connection 'sensors' of topic 'parcels' is postgres://") as caught:
+        feed(feed_small(small, "postgres://127.0.0.1/x"), 1)
+    assert caught.value.accepted == "kafka://, redis://, rediss://"
+
+
+def test_small_files_become_one(small: Path, redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows stay as they are and where they are; a state that was observed before is still to be had."""
+    monkeypatch.setattr("components.stream_files.MANY", 3)
+    monkeypatch.setattr("components.stream_commit.MANY", 3)
+    workspace = feed_small(small, redis[1], batch={"rows": 10, "seconds": 60})
+    sources, store = config.load_project("small").file.sources, workspace.store
+    send(workspace, *map(parcel, range(20)))
+    feed(workspace, 20)
+    seen = observe("small", "test", sources)
+    send(workspace, *map(parcel, range(20, 70)))
+    feed(workspace, 70)
+    assert ids(store) == list(range(70))
+    assert len(store.ls("main", "small/parcels")) == 2
+    made = contents(store, "main", "small")
+    assert made is not None
+    assert made.tables["parcels"].files == {Path(e.path).name: e.sha256 for e in store.ls("main", "small/parcels")}
+    with running_as("1" * 64):
+        assert ingest("small", "test", sources, seen).tables == {"parcels": 20}
+
+
+def test_columns_that_are_declared_later(small: Path, redis: Server) -> None:
+    """A new one is null in the rows before, another type is cast; what cannot be is refused, and nothing is written."""
     workspace = feed_small(small, redis[1])
-    send(workspace, parcel(0))
-    feed(workspace, 1)
-    at = commits(workspace.store)[-1]
-    with pytest.raises(ConfigError, match="connection 'sensors' of topic 'parcels' is postgres://"):
-        feed(feed_small(small, "postgres://127.0.0.1/x"), 2)
-    assert set(at.next) == {"added", "id"}
+    send(workspace, parcel(0), parcel(1, depot="x"))
+    feed(workspace, 2)
+    path = small / "config" / "projects" / "small" / "project.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("late: BIGINT", "late: DOUBLE, depot: VARCHAR"))
+    send(workspace, parcel(2, depot="y", late=0.5))
+    feed(workspace, 3)
+    rows = held(workspace.store)
+    assert (rows["depot"].to_pylist(), rows["late"].to_pylist()) == ([None, None, "y"], [0.0, 1.0, 0.5])
+    head = workspace.store.resolve("main").id
+    path.write_text(
+        before.replace("city: VARCHAR", "city: DATE").replace("late: BIGINT", "late: DOUBLE, depot: VARCHAR")
+    )
+    with pytest.raises(ConfigError, match="column 'city' is VARCHAR on main, and cannot become DATE"):
+        feed(workspace, 4)
+    path.write_text(before)
+    with pytest.raises(ConfigError, match="main has a column 'depot', which its stream does not declare"):
+        feed(workspace, 4)
+    assert workspace.store.resolve("main").id == head
+
+
+def test_a_table_that_was_ingested_goes_on_as_a_stream(small: Path, redis: Server) -> None:
+    """Its rows stay, the stream's come beside them, and the next run finds both."""
+    project = config.load_project("small")
+    with running_as("1" * 64):
+        raw = ingest("small", "test", project.file.sources, observe("small", "test", project.file.sources))
+        report = validate("small", "test", raw, project.expectations)
+    with running_as("2" * 64):
+        publish("small", "test", raw, report)
+    workspace = feed_small(small, redis[1])
+    send(workspace, *map(parcel, range(5_000, 5_010)))
+    feed(workspace, 10)
+    sources = config.load_project("small").file.sources
+    with running_as("3" * 64):
+        again = ingest("small", "test", sources, observe("small", "test", sources))
+    assert again.tables == {"parcels": 2_010}
+    assert held(workspace.store, again.id).num_rows == 2_010

@@ -51,7 +51,7 @@ def write(path: Path, *rows: dict[str, Any], fields: list[Any] = FIELDS, codec: 
 def run(path: str = "data/*.avro", **settings: Any) -> Commit:
     sources = {"rows": Table.model_validate({"path": path, **settings})}
     with running_as("1" * 64):
-        return ingest("shop", "test", sources, observe("test", sources))
+        return ingest("shop", "test", sources, observe("shop", "test", sources))
 
 
 def read(commit: Commit) -> list[dict[str, Any]]:

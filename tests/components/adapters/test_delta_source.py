@@ -38,7 +38,7 @@ def of(path: str = "lake", **settings: Any) -> dict[str, Any]:
 
 def run(key: str, sources: dict[str, Any]) -> Commit:
     with running_as(key * 64):
-        commit = ingest("shop", "test", sources, observe("test", sources))
+        commit = ingest("shop", "test", sources, observe("shop", "test", sources))
     if commit.branch != "main":
         open_workspace("test").store.merge(commit.id, "main", message="", metadata={}, key=commit.id)
     return commit
@@ -72,9 +72,9 @@ def test_versions_are_read_on(workspace: Workspace, repository: Path) -> None:
 
 def test_the_same_version_is_nothing_to_do(workspace: Workspace, repository: Path) -> None:
     add(repository / "lake", 1)
-    seen = observe("test", of())
+    seen = observe("shop", "test", of())
     run("1", of())
-    assert observe("test", of()) == seen
+    assert observe("shop", "test", of()) == seen
     assert run("2", of()).branch == "main"
 
 
@@ -123,7 +123,7 @@ def test_the_same_bytes_in_another_store(repository: Path) -> None:
             f"state: {name}\nstore: {{kind: git, path: {name}/data.git}}\nengine: local\n"
         )
         with running_as("1" * 64):
-            made.append(ingest("shop", name, of(), observe(name, of())).tree)
+            made.append(ingest("shop", name, of(), observe("shop", name, of())).tree)
     assert made[0] == made[1]
 
 

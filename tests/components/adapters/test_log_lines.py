@@ -30,7 +30,7 @@ def write(repository: Path, text: str | bytes, name: str = "a.log") -> None:
 def run(path: str = "logs/*", pattern: str = PATTERN, **settings: Any) -> Commit:
     sources = {"hits": LogTable.model_validate({"path": path, "pattern": pattern, **settings})}
     with running_as("1" * 64):
-        return ingest("shop", "test", sources, observe("test", sources))
+        return ingest("shop", "test", sources, observe("shop", "test", sources))
 
 
 def read(commit: Commit) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def of(path: str = "photos") -> dict[str, Any]:
 
 def run(key: str = "1", path: str = "photos", seen: Observation | None = None) -> Commit:
     with running_as(key * 64):
-        commit = ingest("shop", "test", of(path), seen or observe("test", of(path)))
+        commit = ingest("shop", "test", of(path), seen or observe("shop", "test", of(path)))
     if commit.branch != "main":
         open_workspace("test").store.merge(commit.id, "main", message="", metadata={}, key=commit.id)
     return commit
@@ -99,12 +99,12 @@ def test_only_new_files_are_read(workspace: Workspace, photos: Path) -> None:
 
 def test_nothing_new_is_nothing_to_do(workspace: Workspace, photos: Path) -> None:
     """One stamp for all files; touched ones make the same table."""
-    seen = observe("test", of())
+    seen = observe("shop", "test", of())
     assert len(seen.tables["pictures"]) == 1
     first = run("1")
-    assert observe("test", of()) == seen
+    assert observe("shop", "test", of()) == seen
     os.utime(photos / "film.mp4", ns=(1, 1))
-    assert observe("test", of()) != seen
+    assert observe("shop", "test", of()) != seen
     again = run("2")
     assert (again.branch, again.tree) == ("main", first.tree)
 
@@ -127,8 +127,8 @@ def test_the_table_is_validated_like_any_other(workspace: Workspace, photos: Pat
 def test_what_goes_wrong(workspace: Workspace, photos: Path) -> None:
     """No files, an empty one, and one that came between looking and reading."""
     with pytest.raises(NotFoundError, match="'pictures'"):
-        observe("test", of("nowhere"))
-    seen = observe("test", of())
+        observe("shop", "test", of("nowhere"))
+    seen = observe("shop", "test", of())
     Image.new("RGB", (1, 1)).save(photos / "late.png")
     with pytest.raises(ConflictError, match="changed while it was read"):
         run(seen=seen)

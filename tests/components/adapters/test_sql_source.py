@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -335,3 +336,34 @@ def test_a_port_where_nobody_is(repository: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UnavailableError) as caught:
         observe("shop", "test", orders())
     assert caught.value.retryable
+
+
+def test_a_connection_that_is_cut_off(repository: Path, monkeypatch: pytest.MonkeyPatch, postgres: Postgres) -> None:
+    """In the middle of the rows: an error worth another try, nothing half-written, and the next run has all of them."""
+    connect(repository, monkeypatch, address(postgres))
+    postgres.ask("DROP TABLE IF EXISTS orders")
+    rows_of = "SELECT i AS id, i AS at, repeat('x', 500) AS name FROM generate_series(1, 60000) AS i"
+    postgres.ask(f"CREATE TABLE orders AS {rows_of}")
+    seen, ended = observe("shop", "test", orders()), threading.Event()
+
+    def cut() -> None:
+        busy = "FROM pg_stat_activity WHERE application_name = 'trilha' AND query LIKE 'COPY (SELECT%ORDER BY%'"
+        while not ended.wait(0.02):
+            if postgres.ask(f"SELECT pg_terminate_backend(pid) {busy}"):
+                return
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    try:
+        with pytest.raises(UnavailableError) as caught:
+            run("1", seen=seen)
+    finally:
+        ended.set()
+        cutting.join()
+    assert "connection 'shop'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+    store = open_workspace("test").store
+    assert store.branches() == ["main"]
+    assert list((open_workspace("test").home / "scratch").glob("*")) == []
+    assert run("1", seen=seen).tables == {"orders": 60_000}
