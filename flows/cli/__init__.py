@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.leaving import run_and_leave
-from flows.cli import (
+from flows.cli import (  # noqa: F401  # importing a module registers its commands
     backfill,
     export,
     gc,
@@ -17,7 +17,7 @@ from flows.cli import (
     serve,
     services,
     tune,
-)  # noqa: F401  # importing a module registers its commands
+)
 from flows.cli.app import app, main
 from flows.cli.data import data_app
 from flows.cli.kubeflow import kubeflow_app
