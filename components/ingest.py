@@ -14,8 +14,7 @@ from components.ports import NOWHERE, Address, Held
 from components.records import Commit, Observation, digest, to_json
 from components.source_adapters import open_source
 from components.source_settings import AnyTable
-from components.stream_settings import StreamTable
-from components.stream_tables import observed_commit
+from components.stream_tables import grows, observed_commit
 from components.tables import (
     MAIN,
     Contents,
@@ -25,7 +24,7 @@ from components.tables import (
     data_digest,
     fed,
     manifest,
-    stream_manifest,
+    outlived,
 )
 from components.workspace import open_workspace
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 def observe(project: str, profile: str, sources: dict[str, AnyTable]) -> Observation:
     """What is behind every table right now. It looks and does not read; it runs every time.
 
-    Of a table that is fed by a stream, it is what `main` holds.
+    Of a table that is fed by a stream, or by partitions, it is what `main` holds.
 
     Raises:
         ConfigError: a source's settings are not accepted.
@@ -56,7 +55,7 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
     Tables are streamed one after the other: memory does not grow with them. The same sources give the same bytes; of
     one that says how far it was read, only what came since is read, and lies beside what `main` holds of it. Where
     `main` holds all of it already, its newest commit is the result and nothing is written. Tables that are fed by
-    streams stay as they were seen.
+    streams, or by partitions, stay as they were seen.
 
     Args:
         project: the folder in the store; what it held before and is not produced any more is deleted.
@@ -73,7 +72,7 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
     """
     workspace = open_workspace(profile)
     store = workspace.store
-    live = {name: seen.tables[name] for name, source in sources.items() if isinstance(source, StreamTable)}
+    live = {name: seen.tables[name] for name, source in sources.items() if grows(source)}
     base = observed_commit(store, project, live)
     before = contents(store, base, project) or Contents(tables={})
     with workspace.output() as out:
@@ -87,7 +86,7 @@ def ingest(project: str, profile: str, sources: dict[str, AnyTable], seen: Obser
             folder = out.folder / name
             folder.mkdir()
             arrived = open_source(workspace, project, name, sources[name]).read(seen.tables[name], held, folder)
-            tables[name], digests = _described(sources[name], arrived, held)
+            tables[name], digests = described(sources[name], arrived, held)
             wanted |= {f"{project}/{name}/{file}": sha for file, sha in digests.items()}
             new = {**arrived.files, **{file: path for file, (path, _) in arrived.objects.items()}}
             files |= {f"{project}/{name}/{file}": path for file, path in new.items()}
@@ -114,7 +113,7 @@ def _held(folder: str, source: AnyTable, table: TableContents | None, there: Map
     )
 
 
-def _described(source: AnyTable, arrived: Arrived, held: Held | None) -> tuple[TableContents, dict[str, str]]:
+def described(source: AnyTable, arrived: Arrived, held: Held | None) -> tuple[TableContents, dict[str, str]]:
     """What the table is, and SHA-256 by name of all that lies in its folder."""
     kept = {name: held.entries[name].sha256 for name in arrived.kept} if held else {}
     own = {**kept, **{name: sha256(path) for name, path in arrived.files.items()}}
@@ -146,7 +145,7 @@ def commit_tables(
     Args:
         store: where to.
         project: the folder in it.
-        made: what the tables are, but for those that are fed by streams.
+        made: what the tables are, but for those that are fed by streams or by partitions.
         wanted: path in the store -> SHA-256.
         files: path in the store -> file. Where there is a `base`, they may be taken over.
         described: a file with `made`, in a folder for more.
@@ -155,8 +154,9 @@ def commit_tables(
         start: the commit of `main` to begin from.
         addresses: where the store has some of `files` already.
     """
-    there_live = fed(store, start, project)
-    live = {name: table for name, table in there_live.items() if name in seen.tables.keys() - made.tables}
+    live = {
+        name: table for name, table in fed(store, start, project).items() if name in seen.tables.keys() - made.tables
+    }
     whole = Contents(tables={**made.tables, **live})
     if contents(store, start, project) == whole:
         return _commit(store, project, store.resolve(start).id, MAIN, whole)
@@ -171,7 +171,7 @@ def commit_tables(
         | {path: files[path] if path in files else _copied(store, base, path, described) for path in lacking},
         deletes=[
             *sorted(there.keys() - wanted),
-            *(stream_manifest(project, name) for name in sorted(there_live.keys() - live)),
+            *outlived(store, branch, project, live),
         ],
         message=f"Ingest {project}: {counted(made.rows)}",
         metadata={

@@ -23,6 +23,7 @@ from components.edge_settings import Edge
 from components.errors import ConfigError
 from components.metrics import METRICS
 from components.online_settings import OnlineFeatures
+from components.partition_settings import By, check
 from components.records import INCIDENTAL, Scalar
 from components.rollout_settings import RolloutRules
 from components.schedule import Schedule
@@ -314,6 +315,8 @@ class ProjectFile(Settings):
     title: str
     description: str = ""
     sources: dict[Name, AnyTable] = Field(min_length=1)
+    partition: By | None = None
+    """Tables with {year}, {month}, ... in `path`, or :start and :end in `query`, come so, by `trilha backfill`."""
     watch: Branch | None = None
     """A branch of the data store whose commits start the lifecycle: they hold the tables, in place of `sources`."""
     schedule: Schedule | None = None
@@ -344,6 +347,11 @@ class ProjectFile(Settings):
     placement: dict[Name, Name] = {}
     """Step -> the pool that it is to run on. A profile without that pool runs the step like any other."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _comes_by_partitions(self) -> ProjectFile:
+        check(self.partition, self.sources)
+        return self
 
     @model_validator(mode="after")
     def _measures_its_task(self) -> ProjectFile:

@@ -18,8 +18,8 @@ def publish(project: str, profile: str, commit: Commit, validation: Validation) 
     """Merge the ingested branch into `main` atomically, and delete it; returns the commit that later steps name.
 
     Where `main` has got other data of this project since the ingest began, this data replaces it as a whole: tables of
-    two runs are never mixed, and what was there stays in the history. What streams have fed to their tables since then
-    stays; the commit that later steps name holds what was validated, and is a part of `main`'s history.
+    two runs are never mixed, and what was there stays in the history. What streams and backfills have brought since
+    then stays; the commit that later steps name holds what was validated, and is a part of `main`'s history.
 
     Args:
         project: the folder in the store.
@@ -68,7 +68,7 @@ def _merge(store: DataStore, project: str, commit: Commit, validation: Validatio
     on_top = not published and ingested(store, base, project) == ingested(store, head, project)
     if not on_top and fed(store, head, project) != fed(store, commit.id, project):
         raise ConflictError(
-            f"another run published {project} while streams went on",
+            f"another run published {project} while streams or backfills went on",
             accepted="one run at a time",
             next_step=f"run project {project} again",
         )

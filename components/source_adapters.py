@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from components.partition_settings import per_partition
 from components.source_settings import (
     AnyTable,
     DeltaTable,
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def open_source(workspace: Workspace, project: str, table: str, source: AnyTable) -> Source:
-    """What looks at a table's source and reads it; nothing is opened yet."""
+    """What looks at a table's source and reads it; nothing is opened yet. By partitions, it is what `main` holds."""
+    if per_partition(source):
+        from components.stream_tables import PartitionedSource
+
+        return PartitionedSource(workspace.store, project, table)
     return ADAPTERS[kind_of(source)](workspace, project, table, source)
 
 

@@ -1,14 +1,18 @@
-"""What a run takes of the tables that are fed by streams: their state on `main`, as it was seen."""
+"""What a run takes of the tables that are fed by streams, or by partitions: their state on `main`, as it was seen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from components.errors import ConflictError, NotFoundError
+from components.partition_settings import per_partition
 from components.ports import Arrived
 from components.records import FileStamp
-from components.tables import COMMIT, MAIN, stream_manifest, streams
+from components.source_settings import AnyTable
+from components.stream_settings import StreamTable
+from components.tables import COMMIT, MAIN, partitions, stream_manifest, streams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +55,49 @@ class FedSource:
         return ()
 
 
+class PartitionedSource:
+    """A `components.ports.Source`: the partitions that `main` holds of a table, which `trilha backfill` brought there.
+
+    Args:
+        store: the data store.
+        project: the folder in it.
+        table: its name.
+    """
+
+    def __init__(self, store: DataStore, project: str, table: str) -> None:
+        self._store = store
+        self._project = project
+        self._table = table
+
+    def look(self) -> tuple[FileStamp, ...]:
+        """The file of each partition, which names its files with their digests."""
+        found = self._store.ls(MAIN, f"{partitions(self._project)}/{self._table}")
+        if not found:
+            raise NotFoundError(
+                f"table {self._table!r}: {MAIN} holds no partition of it yet",
+                accepted="a table with at least one",
+                next_step=f"trilha backfill {self._project} --from ... --to ...",
+            )
+        return tuple(
+            FileStamp(url=f"{COMMIT}{MAIN}/{one.path}", size=one.size, stamp=one.sha256, sha256=one.sha256)
+            for one in found
+        )
+
+    def read(self, stamps: tuple[FileStamp, ...], held: Held | None, folder: Path) -> Arrived:  # noqa: ARG002  # it is there
+        assert held is not None, "what was observed is what is held"
+        keys = {PurePosixPath(stamp.url).stem for stamp in stamps}
+        kept = tuple(name for name in held.entries if PurePosixPath(name).parts[0] in keys)
+        return Arrived(rows=held.rows, columns=held.columns, files={}, stamps=stamps, kept=kept)
+
+    def here(self) -> tuple[str, ...]:
+        return ()
+
+
+def grows(source: AnyTable) -> bool:
+    """Whether a run takes the table as `main` holds it: a stream feeds it, or it comes by partitions."""
+    return isinstance(source, StreamTable) or per_partition(source)
+
+
 def observed_commit(store: DataStore, project: str, seen: Mapping[str, tuple[FileStamp, ...]]) -> str:
     """The newest commit of `main` that holds the tables as they were seen; its newest one, where there are none.
 
@@ -59,15 +106,18 @@ def observed_commit(store: DataStore, project: str, seen: Mapping[str, tuple[Fil
     """
     if not seen:
         return store.resolve(MAIN).id
-    wanted = {stream_manifest(project, table): stamps[0].sha256 for table, stamps in seen.items()}
+    start = f"{COMMIT}{MAIN}/"
+    wanted = {stamp.url.removeprefix(start): stamp.sha256 for stamps in seen.values() for stamp in stamps}
+    folders = tuple(f"{partitions(project)}/{table}/" for table in seen)
     for revision in store.log(MAIN):
-        there = {entry.path: entry.sha256 for entry in store.ls(revision.id, streams(project))}
-        if wanted.items() <= there.items():
+        entries = [*store.ls(revision.id, streams(project)), *store.ls(revision.id, partitions(project))]
+        there = {entry.path: entry.sha256 for entry in entries}
+        if wanted == {path: sha for path, sha in there.items() if path in wanted or path.startswith(folders)}:
             return revision.id
         if not there:
             break
     raise ConflictError(
         f"{MAIN} holds {', '.join(sorted(seen))} of {project} otherwise than it was seen",
-        accepted="streams that go on from what they have committed",
+        accepted="streams and backfills that go on from what they have committed",
         next_step=f"run project {project} again",
     )

@@ -2,13 +2,15 @@
 
 Every change of the data changes `PROJECT.json`, so that two changes made side by side always meet in that file: a merge
 is then refused, where by paths alone it could mix the partitions of two ingests. A table that is fed by a stream has a
-file of its own, `PROJECT.streams/TABLE.json`: what it gets while others are ingested stands beside them.
+file of its own, `PROJECT.streams/TABLE.json`: what it gets while others are ingested stands beside them. So has each
+partition of a table that comes by partitions, `PROJECT.partitions/TABLE/KEY.json` for `PROJECT/TABLE/KEY/*.parquet`:
+those that are committed side by side never meet.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ __all__ = [
     "COMMIT",
     "MAIN",
     "Contents",
+    "PartitionContents",
     "TableContents",
     "contents",
     "counted",
@@ -32,6 +35,10 @@ __all__ = [
     "ingested",
     "local_files",
     "manifest",
+    "outlived",
+    "partition_contents",
+    "partition_manifest",
+    "partitions",
     "sources_of",
     "stream_manifest",
     "streams",
@@ -54,6 +61,13 @@ class TableContents(Record):
     """Digest of the settings of a source that is read further, not anew."""
     position: str = ""
     """How far it was read."""
+
+
+class PartitionContents(TableContents):
+    """One partition of a table. `origin` is the digest of the table's settings."""
+
+    stamps: tuple[FileStamp, ...]
+    """What it was read from."""
 
 
 class Contents(Record):
@@ -86,6 +100,16 @@ def stream_manifest(project: str, table: str) -> str:
     return f"{streams(project)}/{table}.json"
 
 
+def partitions(project: str) -> str:
+    """The folder with a file for each partition of each table that comes so; no project can be called so."""
+    return f"{project}.partitions"
+
+
+def partition_manifest(project: str, table: str, key: str) -> str:
+    """Where the store keeps the `PartitionContents` of one partition of a table."""
+    return f"{partitions(project)}/{table}/{key}.json"
+
+
 def contents(store: DataStore, ref: str, project: str) -> Contents | None:
     """What the commit `ref` says about the project's tables, or None where it has none."""
     whole, live = ingested(store, ref, project), fed(store, ref, project)
@@ -104,15 +128,50 @@ def ingested(store: DataStore, ref: str, project: str) -> Contents | None:
 
 
 def fed(store: DataStore, ref: str, project: str) -> dict[str, TableContents]:
-    """What the commit `ref` holds of the tables that are fed by streams."""
-    return {
+    """What the commit `ref` holds of the tables that grow by commits of their own: by streams, or by partitions."""
+    by_partition = partition_contents(store, ref, project)
+    return {table: _united(parts) for table, parts in by_partition.items()} | {
         PurePosixPath(entry.path).stem: TableContents.model_validate_json(store.local(ref, entry.path).read_bytes())
         for entry in store.ls(ref, streams(project))
     }
 
 
+def partition_contents(store: DataStore, ref: str, project: str) -> dict[str, dict[str, PartitionContents]]:
+    """The partitions that the commit `ref` holds, by table and key."""
+    found: dict[str, dict[str, PartitionContents]] = {}
+    for entry in store.ls(ref, partitions(project)):
+        path = PurePosixPath(entry.path)
+        part = PartitionContents.model_validate_json(store.local(ref, entry.path).read_bytes())
+        found.setdefault(path.parent.name, {})[path.stem] = part
+    return found
+
+
+def _united(parts: Mapping[str, PartitionContents]) -> TableContents:
+    """The table that partitions are the parts of."""
+    files = {f"{key}/{name}": sha for key, part in parts.items() for name, sha in part.files.items()}
+    newest = parts[max(parts)]
+    rows = sum(part.rows for part in parts.values())
+    return TableContents(rows=rows, columns=newest.columns, declared=newest.declared, files=files)
+
+
+def outlived(store: DataStore, ref: str, project: str, live: Collection[str]) -> list[str]:
+    """The files of the commit `ref` that describe a stream or partitions of a table that is not one of `live`."""
+    by_stream = [entry.path for entry in store.ls(ref, streams(project)) if PurePosixPath(entry.path).stem not in live]
+    return by_stream + [
+        entry.path for entry in store.ls(ref, partitions(project)) if PurePosixPath(entry.path).parent.name not in live
+    ]
+
+
 def sources_of(store: DataStore, ref: str, project: str | None = None) -> dict[str, tuple[FileStamp, ...]]:
-    """The files that each table of a commit was read from, as its newest ingest (of `project`) wrote them down."""
+    """The files that each table of a commit was read from: as its newest ingest (of `project`) wrote them down, and as
+    each partition of `project` says.
+    """
+    parts = partition_contents(store, ref, project) if project else {}
+    by_partition = {table: tuple(stamp for one in of.values() for stamp in one.stamps) for table, of in parts.items()}
+    return _written(store, ref, project) | by_partition
+
+
+def _written(store: DataStore, ref: str, project: str | None) -> dict[str, tuple[FileStamp, ...]]:
     waiting, seen = [ref], {ref}
     while waiting:
         revision = store.resolve(waiting.pop())

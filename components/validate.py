@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from components.errors import ConfigError, GateError
 from components.ledger import effect_key
 from components.project import Expectation
-from components.records import Artifact, Commit, ExpectationResult, Validation
-from components.tables import COMMIT, MAIN, Contents, contents, sources_of
+from components.records import Artifact, Commit, ExpectationResult, FileStamp, Validation
+from components.tables import COMMIT, MAIN, Contents, contents, partition_contents, sources_of
 from components.validation_page import render
 from components.workspace import open_workspace
 
@@ -82,7 +82,11 @@ class _Rows:
 
 
 def validate(
-    project: str, profile: str, commit: Commit, expectations: dict[str, tuple[Expectation, ...]]
+    project: str,
+    profile: str,
+    commit: Commit,
+    expectations: dict[str, tuple[Expectation, ...]],
+    partition: str | None = None,
 ) -> Validation:
     """Check the tables of `commit`; whatever the verdict, its page and its files are kept.
 
@@ -93,6 +97,7 @@ def validate(
         profile: names the data store.
         commit: the ingested data.
         expectations: by table.
+        partition: its key, to check the rows of that one alone.
 
     Raises:
         ConfigError: an expectation that Great Expectations does not have, or on a table that is not there.
@@ -101,7 +106,7 @@ def validate(
     from components.adapters.great_expectations import check_files, suites
 
     workspace = open_workspace(profile)
-    made = contents(workspace.store, commit.id, project) or Contents(tables={})
+    made = _made(workspace.store, commit.id, project, partition)
     unknown = sorted(expectations.keys() - made.tables)
     if unknown:
         raise ConfigError(
@@ -110,7 +115,7 @@ def validate(
             next_step=f"correct config/projects/{project}/expectations.yaml",
         )
     prepared = suites(project, expectations)
-    read = partial(_read, workspace.store, commit, project)
+    read = partial(_read, workspace.store, commit, project, partition=partition)
     results, offending = _schema(made, contents(workspace.store, MAIN, project), expectations, read)
     schema = list(results)
     verdicts: dict[str, Verdict] = {}
@@ -253,13 +258,25 @@ def _schema_result(table: str, column: str | None, observed: str) -> Expectation
     )
 
 
-def _read(store: DataStore, commit: Commit, project: str, table: str) -> _Rows:
+def _made(store: DataStore, commit: str, project: str, partition: str | None) -> Contents:
+    """What is to be checked: all tables, or one partition of those that have it."""
+    if partition is None:
+        return contents(store, commit, project) or Contents(tables={})
+    parts = partition_contents(store, commit, project)
+    return Contents(tables={table: of[partition] for table, of in parts.items() if partition in of})
+
+
+def _read(store: DataStore, commit: Commit, project: str, table: str, partition: str | None) -> _Rows:
     import pyarrow.parquet as pq
 
-    listed = store.ls(commit.id, f"{project}/{table}")
+    listed = store.ls(commit.id, f"{project}/{table}" + (f"/{partition}" if partition else ""))
     paths = tuple(entry.path for entry in listed if entry.path.endswith(".parquet"))
     local = tuple(store.local(commit.id, path) for path in paths)
-    files = sources_of(store, commit.id, project).get(table, ())
+    files: tuple[FileStamp, ...]
+    if partition:
+        files = partition_contents(store, commit.id, project)[table][partition].stamps
+    else:
+        files = sources_of(store, commit.id, project).get(table, ())
     sources = tuple(file.url for file in files if not file.url.startswith(COMMIT))  # that file is the one in the store
     return _Rows(local, paths, tuple(accumulate(pq.read_metadata(file).num_rows for file in local)), sources)
 

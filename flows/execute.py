@@ -30,6 +30,9 @@ LAST = "release"
 LIFECYCLE, SCORING = DAGS = ("lifecycle", "scoring")
 """What a project has runs of."""
 
+BACKFILL = "backfill"
+"""What a project that comes by partitions has runs of beside."""
+
 
 def lifecycle_of(project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:
     """The traced lifecycle of a project, or the part of it up to the step `last`.
@@ -52,7 +55,7 @@ def lifecycle_of(project: str, profile: str, last: str | None = None, commit: st
         lifecycle,
         (settings, profile, found),
         POLICIES,
-        lambda step: step not in unused and not _scores(step),
+        lambda step: step not in unused and not _scores(step) and not _of_partitions(step),
     )
     return until(dag, last) if last else dag
 
@@ -82,6 +85,25 @@ def scoring_of(project: str, profile: str, release: int | None = None, commit: s
     )
 
 
+def backfill_of(project: str, profile: str, keys: tuple[str, ...]) -> Dag:
+    """The traced backfill of some partitions of a project.
+
+    Args:
+        project: its name.
+        profile: its name.
+        keys: of the partitions, one at least.
+
+    Raises:
+        ConfigError, NotFoundError: there is no such project or profile, or it is not partitioned.
+    """
+    settings, workspace = config.load_project(project), open_workspace(profile)
+    from flows.backfill import POLICIES, STEPS, backfill, known_columns
+
+    columns = known_columns(workspace, settings)
+    arguments = (settings, profile, keys, columns, workspace.profile.workers)
+    return _traced(backfill, arguments, POLICIES, lambda step: step in STEPS)
+
+
 def dag_named(name: str, project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:
     """The traced DAG of that name; each takes a commit's data where it is given one.
 
@@ -94,6 +116,11 @@ def dag_named(name: str, project: str, profile: str, last: str | None = None, co
         dag = scoring_of(project, profile, commit=commit)
         return until(dag, last) if last else dag
     return lifecycle_of(project, profile, last, commit)
+
+
+def _of_partitions(step: str) -> bool:
+    """Whether a step is of the DAG `backfill` alone."""
+    return step.endswith("_partition")
 
 
 def _scores(step: str) -> bool:

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from components.leaving import run_and_leave
-from flows.cli import export, gc, parity, predict, recommend, releases, run, schema, score, serve, services, tune  # noqa: F401  # importing a module registers its commands
+from flows.cli import (  # noqa: F401  # importing a module registers its commands
+    backfill,
+    export,
+    gc,
+    parity,
+    predict,
+    recommend,
+    releases,
+    run,
+    schema,
+    score,
+    serve,
+    services,
+    tune,
+)
 from flows.cli.app import app, main
 from flows.cli.data import data_app
 from flows.cli.kubeflow import kubeflow_app

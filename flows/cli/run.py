@@ -169,12 +169,18 @@ def why(
     """Say why a run did, found or skipped a step: which part of its key changed."""
     from components.runs import RunLog
     from components.workspace import open_workspace
-    from flows.execute import dag_named
+    from flows.execute import BACKFILL, backfill_of, dag_named
     from flows.plan import why as explain
 
     workspace = open_workspace(profile)
     header = RunLog(workspace).header(run)
-    lines = explain(workspace, dag_named(header.dag, header.project, header.profile), header, step)
+    if header.dag == BACKFILL:
+        from flows.backfill import keys_of
+
+        dag = backfill_of(header.project, header.profile, keys_of(RunLog(workspace).nodes(header.id)))
+    else:
+        dag = dag_named(header.dag, header.project, header.profile)
+    lines = explain(workspace, dag, header, step)
     emit({"run": header.id, "step": step, "why": lines}, lines, as_json=as_json)
 
 
