@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from tests.children import dying_with_us
 from tests.triton import free_ports
 
 JARS = Path(os.environ.get("TRILHA_TEST_KAFKA") or Path.home() / ".cache" / "trilha" / "kafka")
@@ -90,7 +91,7 @@ log.segment.delete.delay.ms=0
     def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = ["java", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*", *arguments]
         with self._log.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._log.parent)
+            return subprocess.Popen(dying_with_us(command), stdout=log, stderr=log, cwd=self._log.parent)
 
 
 @pytest.fixture(scope="session")
