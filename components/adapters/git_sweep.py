@@ -70,10 +70,11 @@ class GitSweep:
             for name in self._repo.references
             if self._is_abandoned(name)
         ]
+        kept = self._kept()
         gone = {
             sha256: stat.st_size
             for sha256, stat in self._objects.all()
-            if stat.st_mtime < self._before and sha256 not in self._kept()
+            if stat.st_mtime < self._before and sha256 not in kept
         }
         names = self._names(gone.keys()) if gone else {}
         objects = [
