@@ -99,7 +99,7 @@ def test_counts_that_are_not_seen_from_here(small: Path, fitted: Fitted) -> None
     """Where the gateways' Redis is not known, the record of the roll-out is told all the same."""
     workspace = open_workspace("test")
     release_of(workspace, fitted, "small")
-    release_of(workspace, fitted, "small", "candidate", RolloutRules(), Serve(golden=24))
+    release_of(workspace, fitted, "small", "candidate", RolloutRules(), Serve(golden=16, join="fused"))
     profile = small / "config" / "profiles" / "test.yaml"
     profile.write_text(f"{profile.read_text()}services: {{gateway: {{cache: {{redis_env: NOWHERE_SET}}}}}}\n")
     assert "roll-out 1: canary, release 1 to 2" in trilha("rollout", "status", "small")
