@@ -22,6 +22,7 @@ from components.tables import (
     PartitionContents,
     counted,
     data_digest,
+    newest_partitions,
     partition_contents,
     partition_manifest,
     partitions,
@@ -199,7 +200,7 @@ def _outdated(
     store: DataStore, ref: str, project: str, partition: str, tables: dict[str, AnyTable], puts: dict[str, Path]
 ) -> list[str]:
     """What goes: files that the partition had before, and those of a time when the table was ingested as a whole."""
-    known = {key for of in partition_contents(store, ref, project).values() for key in of}
+    known = {PurePosixPath(entry.path).stem for entry in store.ls(ref, partitions(project))}
     gone = []
     for name in tables:
         folder = f"{project}/{name}/"
@@ -212,19 +213,15 @@ def _outdated(
 
 def _check_columns(store: DataStore, project: str, partition: str, commit: str, head: str) -> None:
     """Refuse a partition that cannot be read together with the others."""
-    others = partition_contents(store, head, project)
-    for table, parts in partition_contents(store, commit, project).items():
-        if partition not in parts:
+    others = newest_partitions(store, head, project, partition)
+    for table, parts in partition_contents(store, commit, project, partition).items():
+        ours, other = parts[partition].columns, others.get(table)
+        if other is None or other.columns == ours:
             continue
-        for key, other in others.get(table, {}).items():
-            if key != partition and other.columns != parts[partition].columns:
-                ours, theirs = parts[partition].columns.items(), other.columns.items()
-                column = min({name for name, _ in ours ^ theirs}, default="")
-                why = (
-                    f"column {column!r} is {dict(ours).get(column, 'not there')}" if column else "the order is another"
-                )
-                raise GateError(
-                    f"partition {partition} of table {table!r} has other columns than {key}: {why}",
-                    accepted=", ".join(f"{name} {type_}" for name, type_ in theirs),
-                    next_step=f"correct the source, or `columns` in project.yaml; then trilha backfill {project} again",
-                )
+        column = min({name for name, _ in ours.items() ^ other.columns.items()}, default="")
+        why = f"column {column!r} is {ours.get(column, 'not there')}" if column else "the order is another"
+        raise GateError(
+            f"partition {partition} of table {table!r} has other columns than the others: {why}",
+            accepted=", ".join(f"{name} {type_}" for name, type_ in other.columns.items()),
+            next_step=f"correct the source, or `columns` in project.yaml; then trilha backfill {project} again",
+        )

@@ -35,6 +35,7 @@ __all__ = [
     "ingested",
     "local_files",
     "manifest",
+    "newest_partitions",
     "outlived",
     "partition_contents",
     "partition_manifest",
@@ -136,14 +137,27 @@ def fed(store: DataStore, ref: str, project: str) -> dict[str, TableContents]:
     }
 
 
-def partition_contents(store: DataStore, ref: str, project: str) -> dict[str, dict[str, PartitionContents]]:
-    """The partitions that the commit `ref` holds, by table and key."""
+def partition_contents(
+    store: DataStore, ref: str, project: str, key: str | None = None
+) -> dict[str, dict[str, PartitionContents]]:
+    """The partitions that the commit `ref` holds, by table and key; with a `key`, that one alone."""
     found: dict[str, dict[str, PartitionContents]] = {}
     for entry in store.ls(ref, partitions(project)):
         path = PurePosixPath(entry.path)
-        part = PartitionContents.model_validate_json(store.local(ref, entry.path).read_bytes())
-        found.setdefault(path.parent.name, {})[path.stem] = part
+        if key in (None, path.stem):
+            found.setdefault(path.parent.name, {})[path.stem] = _partition(store, ref, entry)
     return found
+
+
+def newest_partitions(store: DataStore, ref: str, project: str, but: str = "") -> dict[str, TableContents]:
+    """The newest partition of each table, other than `but`: those of a table all have the same columns."""
+    entries = store.ls(ref, partitions(project))
+    newest = {PurePosixPath(one.path).parent.name: one for one in entries if PurePosixPath(one.path).stem != but}
+    return {table: _partition(store, ref, entry) for table, entry in newest.items()}
+
+
+def _partition(store: DataStore, ref: str, entry: Entry) -> PartitionContents:
+    return PartitionContents.model_validate_json(store.local(ref, entry.path).read_bytes())
 
 
 def _united(parts: Mapping[str, PartitionContents]) -> TableContents:

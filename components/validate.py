@@ -13,7 +13,7 @@ from components.errors import ConfigError, GateError
 from components.ledger import effect_key
 from components.project import Expectation
 from components.records import Artifact, Commit, ExpectationResult, FileStamp, Validation
-from components.tables import COMMIT, MAIN, Contents, contents, partition_contents, sources_of
+from components.tables import COMMIT, MAIN, Contents, contents, newest_partitions, partition_contents, sources_of
 from components.validation_page import render
 from components.workspace import open_workspace
 
@@ -116,7 +116,7 @@ def validate(
         )
     prepared = suites(project, expectations)
     read = partial(_read, workspace.store, commit, project, partition=partition)
-    results, offending = _schema(made, contents(workspace.store, MAIN, project), expectations, read)
+    results, offending = _schema(made, _before(workspace.store, project, partition), expectations, read)
     schema = list(results)
     verdicts: dict[str, Verdict] = {}
     for table, listed in expectations.items():
@@ -262,8 +262,15 @@ def _made(store: DataStore, commit: str, project: str, partition: str | None) ->
     """What is to be checked: all tables, or one partition of those that have it."""
     if partition is None:
         return contents(store, commit, project) or Contents(tables={})
-    parts = partition_contents(store, commit, project)
-    return Contents(tables={table: of[partition] for table, of in parts.items() if partition in of})
+    parts = partition_contents(store, commit, project, partition)
+    return Contents(tables={table: of[partition] for table, of in parts.items()})
+
+
+def _before(store: DataStore, project: str, partition: str | None) -> Contents | None:
+    """What `main` holds, or one partition of it, whose columns are those of all."""
+    if partition is None:
+        return contents(store, MAIN, project)
+    return Contents(tables=newest_partitions(store, MAIN, project))
 
 
 def _read(store: DataStore, commit: Commit, project: str, table: str, partition: str | None) -> _Rows:
@@ -274,7 +281,7 @@ def _read(store: DataStore, commit: Commit, project: str, table: str, partition:
     local = tuple(store.local(commit.id, path) for path in paths)
     files: tuple[FileStamp, ...]
     if partition:
-        files = partition_contents(store, commit.id, project)[table][partition].stamps
+        files = partition_contents(store, commit.id, project, partition)[table][partition].stamps
     else:
         files = sources_of(store, commit.id, project).get(table, ())
     sources = tuple(file.url for file in files if not file.url.startswith(COMMIT))  # that file is the one in the store
