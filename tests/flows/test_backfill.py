@@ -186,6 +186,19 @@ def test_a_database(workspace: Workspace, monthly: Path) -> None:
     assert ids(open_workspace("test")) == [int(row[0] or "") for row in rows if (row[1] or "") < "2024-03"]
 
 
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.xdist_group("prefect")
+def test_on_prefect(on_prefect: Workspace, monthly: Path) -> None:
+    """One flow run has all of them; what fails stops no other there either."""
+    spoil(monthly, "2024-02")
+    (monthly / "parcels-2024-05.csv").unlink()
+    span = ("--from", "2024-01", "--to", "2024-05")
+    found = backfill(*span, "--engine", "prefect", code=5, all_of=False)
+    assert [one["state"][0] for one in found["partitions"]] == ["t", "f", "t", "t", "m"]
+    assert len(ids(on_prefect)) == sum(one["rows"] for one in found["partitions"])
+
+
 def trilha(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     """`trilha backfill small` over 2024 in a process of its own."""
     command = [Path(sys.executable).with_name("trilha"), "backfill", "small", "--from", "2024-01", "--to", "2024-12"]
