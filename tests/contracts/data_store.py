@@ -641,7 +641,7 @@ except ConflictError: print("conflict")
         assert write.read("main") == {"a": "whole"}
         assert write.keyed("main", "big") == 1
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_killed_at_any_time(self, store: DataStore, write: Writer) -> None:
         """A process killed at any moment of a commit leaves the old head or the new one, and later writers in peace."""
         code = """

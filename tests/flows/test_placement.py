@@ -102,7 +102,7 @@ def test_kubeflow_maps_a_pool_to_labels() -> None:
     settings = Kubeflow(image="trilha:dev", pools={"gpu": {"kind": "gpu", "zone": "a"}})
 
     def single(do):
-        return do(observe, sources={})
+        return do(observe, project="small", profile="test", sources={})
 
     def labels(pool: str) -> dict[str, str]:
         traced = trace(single, policies={"observe": Policy(node_selector={"zone": "b"})}, placement={"observe": pool})
@@ -116,7 +116,7 @@ def test_kubeflow_maps_a_pool_to_labels() -> None:
 
 def test_why_nobody_takes_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """`trilha run` prints why a node waits for a worker."""
-    from flows.cli.run import _Progress
+    from flows.cli.run import Progress
 
-    _Progress(dag_of({}))(NodeState(name="two", step="m:two", needs=(), status="waiting", error="no worker"))
+    Progress(dag_of({}))(NodeState(name="two", step="m:two", needs=(), status="waiting", error="no worker"))
     assert "two    waiting  no worker" in capsys.readouterr().err

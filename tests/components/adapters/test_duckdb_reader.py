@@ -297,7 +297,7 @@ def test_wide_rows_come_in_small_groups(tmp_path: Path, convert: Convert, format
     assert groups == {"wide": 3, "slim": 2}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
     """A table of four times the size takes about the same memory, and less than 1 GB."""
     peaks = [_peak(tmp_path, rows) for rows in (1_500_000, 6_000_000)]

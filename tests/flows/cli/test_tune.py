@@ -43,7 +43,7 @@ def test_before_the_first_release(project: Workspace) -> None:
     assert done.stderr.splitlines()[-1] == "error: project 'small' has no release; next: trilha run small"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search(project: Workspace, fitted: Fitted) -> None:
     """A line for everything that was tried, then what was chosen, what the load cost, and where the page is."""
     serve(project, release_of(project, fitted, "small").bundle, "small")
