@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.data_ports import Arrived, Held
 from components.errors import ConflictError
-from components.ports import Arrived, Held
 from components.records import FileStamp
 from components.source_settings import LogTable, Table
 from components.sources import PACKAGE, find, on_this_machine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FileSource:
-    """A `components.ports.Source`.
+    """A `components.data_ports.Source`.
 
     Args:
         table: its name, for errors.

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.artifacts import sha256
+from components.data_ports import Held
 from components.ledger import effect_key
-from components.ports import NOWHERE, Address, Held
+from components.ports import NOWHERE, Address
 from components.records import Commit, Observation, digest, to_json
 from components.source_adapters import open_source
 from components.source_settings import AnyTable
@@ -29,7 +30,8 @@ from components.tables import (
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from components.ports import Arrived, DataStore, Entry
+    from components.data_ports import Arrived
+    from components.ports import DataStore, Entry
 
 
 def observe(project: str, profile: str, sources: dict[str, AnyTable]) -> Observation:

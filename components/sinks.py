@@ -17,7 +17,8 @@ from components.scoring_settings import Sink as Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from components.ports import FeatureStore, Sink
+    from components.data_ports import Sink
+    from components.ports import FeatureStore
     from components.workspace import Workspace
 
 ADAPTERS: Final = {

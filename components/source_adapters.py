@@ -17,7 +17,7 @@ from components.source_settings import (
 )
 
 if TYPE_CHECKING:
-    from components.ports import Source
+    from components.data_ports import Source
     from components.workspace import Workspace
 
 

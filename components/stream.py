@@ -16,7 +16,7 @@ from components.stream_commit import StreamTable
 from components.stream_log import Fed
 
 if TYPE_CHECKING:
-    from components.ports import Topic
+    from components.data_ports import Topic
     from components.project import Expectation
     from components.stream_metrics import StreamMetrics
     from components.stream_settings import Stream

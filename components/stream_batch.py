@@ -13,7 +13,7 @@ from components.stream_rows import Decoded, Decoder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from components.ports import Polled, Topic
+    from components.data_ports import Polled, Topic
     from components.stream_settings import Stream
 
 CHUNK: Final = 5_000

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from components.adapters.great_expectations import Verdict
-    from components.ports import DataStore, Revision, Topic
+    from components.data_ports import Topic
+    from components.ports import DataStore, Revision
     from components.project import Expectation
     from components.stream_batch import Batch
     from components.stream_settings import Stream

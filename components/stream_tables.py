@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from components.data_ports import Arrived
 from components.errors import ConflictError, NotFoundError
 from components.partition_settings import per_partition
-from components.ports import Arrived
 from components.records import FileStamp
 from components.source_settings import AnyTable
 from components.stream_settings import StreamTable
@@ -17,11 +17,12 @@ from components.tables import COMMIT, MAIN, partitions, stream_manifest, streams
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from components.ports import DataStore, Held
+    from components.data_ports import Held
+    from components.ports import DataStore
 
 
 class FedSource:
-    """A `components.ports.Source`: what `main` holds of a table, which a stream brought there.
+    """A `components.data_ports.Source`: what `main` holds of a table, which a stream brought there.
 
     Args:
         store: the data store.
@@ -56,7 +57,7 @@ class FedSource:
 
 
 class PartitionedSource:
-    """A `components.ports.Source`: the partitions that `main` holds of a table, which `trilha backfill` brought there.
+    """A `components.data_ports.Source`: the partitions of a table that `main` holds; `trilha backfill` brought them.
 
     Args:
         store: the data store.

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from components import config
 from components.adapters.arrow_stream import columns_of, stream_to_parquet
+from components.data_ports import Arrived, Held
 from components.disk import is_full
 from components.errors import ConfigError, GateError, NotFoundError, TrilhaError, UnavailableError
-from components.ports import Arrived, Held
 from components.records import FileStamp
 from components.source_settings import DeltaTable
 
@@ -24,7 +24,7 @@ ROWS = 65_536
 
 
 class DeltaSource:
-    """A `components.ports.Source`.
+    """A `components.data_ports.Source`.
 
     Args:
         table: its name, for errors.

@@ -158,6 +158,7 @@ def _answer(found: Mapping[str, Any]) -> Any:
         return next(iter(found.values()))
     if "probabilities" not in found:
         raise ConfigError(
-            f"the SavedModel yields {', '.join(sorted(found))}", accepted="one tensor, or several with one `probabilities`"
+            f"the SavedModel yields {', '.join(sorted(found))}",
+            accepted="one tensor, or several with one `probabilities`",
         )
     return found["probabilities"]

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, unquote
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from components.data_ports import Polled
 from components.errors import ConfigError, GateError, NotFoundError, UnavailableError
-from components.ports import Polled
 
 PATIENCE: Final = 10.0
 """Seconds for the brokers to answer a question."""

@@ -14,8 +14,9 @@ from components.adapters.lakefs_client import connect
 from components.adapters.lakefs_others import Others
 from components.adapters.lakefs_terms import border
 from components.adapters.object_folder import ObjectFolder
+from components.data_ports import Arrived, Held
 from components.errors import ConfigError, NotFoundError
-from components.ports import Address, Arrived, Entry, Held
+from components.ports import Address, Entry
 from components.profile import LakeFSStore
 from components.records import FileStamp
 from components.source_settings import ImportedTable, Table
@@ -28,7 +29,7 @@ COMMIT = "commit "
 
 
 class LakeFSSource:
-    """A `components.ports.Source`.
+    """A `components.data_ports.Source`.
 
     Args:
         workspace: whose data store it is.

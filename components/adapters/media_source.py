@@ -15,9 +15,9 @@ import pyarrow as pa
 from components.adapters.arrow_stream import stream_to_parquet
 from components.adapters.media_digests import Digests
 from components.addresses import file_system
+from components.data_ports import Arrived, Held
 from components.disk import is_full, plainly
 from components.errors import ConflictError, GateError, NotFoundError, UnavailableError
-from components.ports import Arrived, Held
 from components.records import FileStamp, digest
 from components.source_settings import MediaTable
 from components.sources import find, on_this_machine, remote_errors
@@ -33,7 +33,7 @@ SCHEMA = pa.schema([
 
 
 class MediaSource:
-    """A `components.ports.Source`.
+    """A `components.data_ports.Source`.
 
     Args:
         workspace: whose profile says what URLs may point at, and which keeps digests of files that it has seen.

@@ -13,8 +13,8 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from components.adapters.redis_errors import plainly
+from components.data_ports import Polled
 from components.errors import ConfigError, GateError, NotFoundError
-from components.ports import Polled
 
 VALUE: Final = b"value"
 """The field of an entry that is the message."""

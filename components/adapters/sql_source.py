@@ -17,8 +17,8 @@ from components.adapters.arrow_stream import columns_of, stream_to_parquet
 from components.adapters.duckdb_reader import Converted
 from components.adapters.sql_snapshot import Place, Shape, Snapshot
 from components.connections import url_of
+from components.data_ports import Arrived, Held
 from components.errors import ConfigError, ConflictError, GateError
-from components.ports import Arrived, Held
 from components.records import FileStamp, digest
 from components.source_settings import SqlTable
 from components.workspace import Workspace
@@ -35,7 +35,7 @@ DIALECTS = {"postgres": "postgres", "postgresql": "postgres", "sqlite": "sqlite"
 
 
 class SqlSource:
-    """A `components.ports.Source`.
+    """A `components.data_ports.Source`.
 
     Args:
         workspace: whose profile says where the database is.

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from components.addresses import allowed
+from components.data_ports import Held
 from components.errors import ConfigError
 from components.ingest import observe
-from components.ports import Held
 from components.profile import GitStore, Profile
 from components.source_adapters import open_source
 from components.source_settings import Table

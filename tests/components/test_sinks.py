@@ -17,9 +17,10 @@ pytest.register_assert_rewrite("tests.contracts.sink")
 from components import scores  # noqa: E402  # all that follows comes after that line
 from components.adapters.redis_features import RedisFeatures  # noqa: E402
 from components.adapters.sqlite_features import SqliteFeatures  # noqa: E402
+from components.data_ports import Sink  # noqa: E402
 from components.errors import ConfigError, GateError, UnavailableError  # noqa: E402
 from components.online import key_of  # noqa: E402
-from components.ports import FeatureStore, Sink  # noqa: E402
+from components.ports import FeatureStore  # noqa: E402
 from components.scores import Predictions, parts_of  # noqa: E402
 from components.scoring_settings import Sink as Settings  # noqa: E402
 from components.sinks import TableSink, nights_of, opened, row_of, without_password  # noqa: E402

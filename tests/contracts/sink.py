@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components.ports import Sink
+from components.data_ports import Sink
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = pa.schema(

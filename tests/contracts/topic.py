@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from components.data_ports import Polled, Topic
 from components.errors import ConfigError, GateError, NotFoundError
-from components.ports import Polled, Topic
 
 
 class TopicContract:

@@ -11,8 +11,8 @@ from confluent_kafka.admin import NewPartitions
 
 from components.adapters import kafka_stream
 from components.adapters.kafka_stream import open_topic
+from components.data_ports import Polled, Topic
 from components.errors import ConfigError, UnavailableError
-from components.ports import Polled, Topic
 from tests.contracts.topic import TopicContract, numbered, read, values
 from tests.kafka import Kafka
 

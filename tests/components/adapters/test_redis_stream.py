@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from components.adapters.redis_stream import open_topic
+from components.data_ports import Topic
 from components.errors import UnavailableError
-from components.ports import Topic
 from tests.contracts.topic import TopicContract
 
 Server = tuple[subprocess.Popen[bytes], str]
