@@ -6,12 +6,15 @@ A benchmark is a program in this folder that ends with `report([...])`. `python 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -88,6 +91,22 @@ def ratio(ours: Sequence[Sample], theirs: Sequence[Sample], what: str = "wall") 
     """The median of ours to theirs, pair by pair."""
     pairs = zip(ours, theirs, strict=True)
     return statistics.median(getattr(left, what) / getattr(right, what) for left, right in pairs)
+
+
+def in_a_folder(rows_in: Callable[[Path, int, int], Sequence[Row]], rows: int, rounds: int) -> None:
+    """Report what is measured in a folder of its own; `--rows` and `--rounds` ask for others than these."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=rows)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="trilha-bench-"))
+    try:
+        report(rows_in(folder, options.rows, options.rounds))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{error}\n{error.stderr}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def report(rows: Sequence[Row]) -> None:

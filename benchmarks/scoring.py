@@ -10,17 +10,14 @@ people write first: pandas batch by batch, and one HTTP request a row (of the em
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from gateway import PROJECT, release_in, repository_in
-from report import ROOT, Row, Sample, interleave, measure, median, ratio, report
+from report import ROOT, Row, Sample, in_a_folder, interleave, measure, median, ratio
 from triton import FEATURES, graphs_in, made_up, triton
 
 from components.adapters.onnx_graphs import fuse
@@ -111,22 +108,6 @@ for number, batch in enumerate(batches()):
     frame[["id"]].assign(probability=probability, label=label).to_parquet(f"{sys.argv[4]}/{number}.parquet")
 """
 )
-
-
-def main() -> None:
-    """Measure in a repository of its own."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="trilha-bench-"))
-    try:
-        report(_rows(folder, options.rows, options.rounds))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"{error}\n{error.stderr}")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rows(folder: Path, count: int, rounds: int) -> list[Row]:
@@ -257,4 +238,4 @@ def _one_by_one(address: str, model: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    in_a_folder(_rows, ROWS, ROUNDS)

@@ -9,15 +9,11 @@ has them. Ours yields Great Expectations' own result.
 
 from __future__ import annotations
 
-import argparse
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from report import ROOT, Row, Sample, interleave, measure, median, ratio, report
+from report import ROOT, Row, Sample, in_a_folder, interleave, measure, median, ratio
 
 ROWS, ROUNDS = 10_000_000, 1
 GOAL = 5.0
@@ -111,22 +107,6 @@ schema.validate(pl.read_parquet(sys.argv[1]), lazy=True)
 """
 
 
-def main() -> None:
-    """Measure in a folder of its own."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="trilha-bench-"))
-    try:
-        report(_rows(folder, options.rows, options.rounds))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"{error}\n{error.stderr}")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _rows(folder: Path, count: int, rounds: int) -> list[Row]:
     import duckdb
 
@@ -162,4 +142,4 @@ def _told(samples: dict[str, list[Sample]], name: str, count: int) -> Row:
 
 
 if __name__ == "__main__":
-    main()
+    in_a_folder(_rows, ROWS, ROUNDS)

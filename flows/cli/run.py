@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,27 +38,47 @@ def run(
 ) -> None:
     """Run the lifecycle of a project; what is done already is found in the ledger."""
     from components.workspace import open_workspace
-    from flows.execute import execute, lifecycle_of
-    from flows.placement import notes
+    from flows.execute import lifecycle_of
 
     clock = time.perf_counter()
-    dag = lifecycle_of(project, profile, until, commit)
     workspace = open_workspace(profile)
+    summary = executed(lifecycle_of(project, profile, until, commit), workspace, project, engine, clock)
+    emit(summary, _closing(summary, workspace, project), as_json=as_json)
+
+
+def executed(dag: Dag, workspace: Workspace, project: str, engine: str | None, clock: float) -> dict[str, Any]:
+    """Run a DAG with a line a node; returns what is said of it, its `result` among that.
+
+    Args:
+        dag: of the project.
+        workspace: whose services it needs.
+        project: its name.
+        engine: in place of the profile's.
+        clock: when the command began, by `time.perf_counter`.
+    """
+    from flows.execute import execute
+    from flows.placement import notes
+
     chosen = engine or workspace.profile.engine
-    for line in notes(dag, workspace.profile, profile, chosen):
+    for line in notes(dag, workspace.profile, workspace.name, chosen):
         note(line)
     ensure_services(workspace, dag, chosen)
     progress = Progress(dag)
     headers: list[Header] = []
-    record = execute(dag, project=project, profile=profile, engine=chosen, watch=progress, begun=headers.append)
-    summary = {
+    record = execute(dag, project=project, profile=workspace.name, engine=chosen, watch=progress, begun=headers.append)
+    return {
         "run": headers[0].id,
         "engine": chosen,
         "seconds": round(time.perf_counter() - clock, 2),
         "steps": progress.counts(),
         "result": record,
     }
-    emit(summary, _closing(summary, workspace, project, progress), as_json=as_json)
+
+
+def counted(summary: Mapping[str, Any]) -> str:
+    """The run, how many nodes ended how, and how long it took."""
+    counts = ", ".join(f"{number} {status}" for status, number in summary["steps"].items())
+    return f"run {summary['run']}: {counts}, {summary['seconds']} s"
 
 
 def ensure_services(workspace: Workspace, dag: Dag, engine: str) -> None:
@@ -95,12 +116,11 @@ class Progress:
         return {status: ends.count(status) for status in ("done", "found", "skipped") if status in ends}
 
 
-def _closing(summary: dict[str, object], workspace: Workspace, project: str, progress: Progress) -> list[str]:
+def _closing(summary: Mapping[str, Any], workspace: Workspace, project: str) -> list[str]:
     """Where to look, and what to try next."""
     from components.records import Release, Skipped
 
-    counts = ", ".join(f"{number} {status}" for status, number in progress.counts().items())
-    lines = [f"run {summary['run']}: {counts}, {summary['seconds']} s"]
+    lines = [counted(summary)]
     result = summary["result"]
     if isinstance(result, Skipped):
         lines.append(f"no release: {result.skipped}; see `trilha why last evaluate`")
