@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 import psutil
 import pytest
 
@@ -20,6 +19,7 @@ from components.runs import NodeState, RunLog
 from components.workspace import Workspace, open_workspace
 from flows.services import processes
 from tests.conftest import place_small, write_parcels
+from tests.prefect_api import api
 
 ROOT = Path(__file__).parents[1]
 T = TypeVar("T")
@@ -135,12 +135,12 @@ class Yard:
         return open_workspace("test")
 
     def ask(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.url}/api{path}", json=body, trust_env=False, timeout=30)
+        answer = api(self.url).post(path, json=body)
         answer.raise_for_status()
         return answer.json()
 
     def read(self, path: str) -> Any:
-        answer = httpx.get(f"{self.url}/api{path}", trust_env=False, timeout=30)
+        answer = api(self.url).get(path)
         answer.raise_for_status()
         return answer.json()
 

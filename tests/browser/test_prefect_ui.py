@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from components.runs import RunLog
 from components.workspace import Workspace, open_workspace
 from flows.services import down
+from tests.prefect_api import api
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(600)]
 
@@ -34,7 +34,7 @@ def project(on_prefect: Workspace, small: Path) -> Iterator[Path]:
 def artifact(prefect_url: str, run: str, key: str) -> str:
     """The page of an artifact of the run that is named `run`."""
     body = {"flow_runs": {"name": {"any_": [run]}}, "artifacts": {"key": {"any_": [key]}}}
-    [found] = httpx.post(f"{prefect_url}/api/artifacts/filter", json=body, trust_env=False).json()
+    [found] = api(prefect_url).post("/artifacts/filter", json=body).json()
     return f"{prefect_url}/artifacts/artifact/{found['id']}"
 
 
@@ -46,7 +46,7 @@ def test_what_a_run_did(page: Page, project: Path, prefect_url: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads(done.stdout)["run"]
     body = {"flow_runs": {"name": {"any_": [run]}}}
-    [flow_run] = httpx.post(f"{prefect_url}/api/flow_runs/filter", json=body, trust_env=False).json()
+    [flow_run] = api(prefect_url).post("/flow_runs/filter", json=body).json()
 
     page.goto(f"{prefect_url}/runs/flow-run/{flow_run['id']}")
     expect(page.get_by_text(run, exact=True).first).to_be_visible()
@@ -120,7 +120,7 @@ def test_a_person_starts_it(page: Page, project: Path, prefect_url: str) -> None
     log = RunLog(open_workspace("test"))
     run = log.header("last")
     body = {"flow_runs": {"name": {"any_": [run.id]}}}
-    [flow_run] = httpx.post(f"{prefect_url}/api/flow_runs/filter", json=body, trust_env=False).json()
+    [flow_run] = api(prefect_url).post("/flow_runs/filter", json=body).json()
     page.goto(f"{prefect_url}/runs/flow-run/{flow_run['id']}")
     expect(page.get_by_text(run.id, exact=True).first).to_be_visible()
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()

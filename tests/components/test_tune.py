@@ -92,6 +92,7 @@ def test_a_budget_that_nothing_holds(served: Workspace, serves: Release) -> None
     assert not (config.project_folder(PROJECT) / FILE).exists()
 
 
+@pytest.mark.long
 def test_what_project_yaml_sets_is_not_searched(served: Workspace, serves: Release) -> None:
     """A person's own number of instances stays; so do warm-up and priorities while it is searched."""
     path = config.project_folder(PROJECT) / "project.yaml"

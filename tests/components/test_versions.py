@@ -48,12 +48,14 @@ def test_without_a_policy(served: Workspace, released: Any) -> None:
     assert held(served) == {release.bundle.model for release in made[1:]}
 
 
+@pytest.mark.long
 def test_the_newest_ones(served: Workspace, released: Any) -> None:
     """`latest` counts the releases that stay, the one that serves among them; older ones go."""
     made = [released(count, {"latest": {"num_versions": 3}}) for count in (1, 2, 3, 4)]
     assert held(served) == {release.bundle.model for release in made[1:]}
 
 
+@pytest.mark.long
 def test_certain_ones(served: Workspace, released: Any) -> None:
     """`specific` brings back a release that was dropped, and it answers by its own name."""
     made = [released(count) for count in (1, 2, 3)]

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from packaging.requirements import Requirement
 
@@ -19,6 +18,7 @@ from components.workspace import Workspace, open_workspace
 from flows.engines.prefect import prepare
 from flows.engines.prefect_yaml import compiled
 from tests.containers import Containers
+from tests.prefect_api import api
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
 
@@ -141,7 +141,7 @@ def test_a_run_from_prefects_pool(built: Containers, on_prefect: Workspace, smal
     said = prefect("worker", "start", "--pool", "docker", "--run-once")
 
     def ask(path: str, **body: object) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = httpx.post(f"{prefect_url}/api{path}", json=body, trust_env=False).json()
+        found: list[dict[str, Any]] = api(prefect_url).post(path, json=body).json()
         return found
 
     [run] = ask("/flow_runs/filter", work_pools={"name": {"any_": ["docker"]}})

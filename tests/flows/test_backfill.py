@@ -164,6 +164,7 @@ def test_partitions_have_the_same_columns(workspace: Workspace, monthly: Path) -
     assert len(ids(workspace)) == sum(one["rows"] for one in found["partitions"])
 
 
+@pytest.mark.long
 def test_a_database(workspace: Workspace, monthly: Path) -> None:
     """A query is asked for the rows of one partition."""
     with sqlite3.connect(monthly / "shop.db") as database:

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from components.runs import RunLog
 from components.workspace import Workspace, open_workspace
 from flows.engines.prefect import prepare
 from flows.engines.prefect_yaml import compiled
+from tests.prefect_api import api
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +87,6 @@ def test_a_worker_runs_it(on_prefect: Workspace, small: Path, prefect_url: str) 
     run = log.header("last")
     assert {name: state.status for name, state in log.nodes(run.id).items()} == {"observe": "done", "ingest": "done"}
     body = {"flow_runs": {"name": {"any_": [run.id]}}}
-    [flow_run] = httpx.post(f"{prefect_url}/api/flow_runs/filter", json=body, trust_env=False).json()
+    [flow_run] = api(prefect_url).post("/flow_runs/filter", json=body).json()
     assert flow_run["state_name"] == "Completed"
     assert flow_run["deployment_id"] is not None

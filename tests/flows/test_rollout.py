@@ -72,6 +72,7 @@ def says(url: httpx.URL) -> int:
     return int(httpx.get(f"{url}/v1/projects/{PROJECT}", trust_env=False).json()["release"])
 
 
+@pytest.mark.long
 def test_killed_in_the_middle(
     start: Callable[[], Process], served: Workspace, behind: Release, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -281,6 +281,7 @@ def test_a_full_disk_is_said_plainly(tmp_path: Path) -> None:
         to_parquet("sales", Table(path="x"), [LocalFile("x.csv", tmp_path / "x.csv", "csv")], folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format_", ["csv", "jsonl", "parquet"])
 def test_wide_rows_come_in_small_groups(tmp_path: Path, convert: Convert, format_: str) -> None:
     """Memory goes with the bytes of a row group, which counted in rows alone have no bound."""

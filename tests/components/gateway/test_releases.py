@@ -149,6 +149,7 @@ def own_triton(repository: Path, fitted: Fitted, tmp_path_factory: pytest.TempPa
     held["server"].process.wait()
 
 
+@pytest.mark.long
 def test_triton_is_killed_under_load(own_triton: dict[str, Any], repository: Path) -> None:
     """`kill -9`: until it is up again 503 with when to come again; then the same answers. Never another answer."""
     dead = threading.Event()

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from components.errors import DagError, GateError, TimeLimitError, UnavailableError
@@ -22,6 +21,7 @@ from components.workspace import Workspace, open_workspace
 from flows.dag import Dag, Do, trace
 from flows.engines import local, prefect
 from tests.children import hearing_interrupts
+from tests.prefect_api import api
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
@@ -81,7 +81,7 @@ class Server:
     """The server as its API shows it."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=f"{url}/api", trust_env=False)
+        self._client = api(url)
 
     def ask(self, what: str, **body: Any) -> Any:
         answer = self._client.post(f"/{what}/filter", json=body)

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from components.ledger import effect_key
@@ -34,6 +33,7 @@ from components.runs import Run, new_header
 from components.workspace import Workspace, open_workspace
 from flows.dag import Do, trace
 from flows.engines import prefect
+from tests.prefect_api import api
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
@@ -179,7 +179,7 @@ def pages(on_prefect: Workspace, prefect_url: str) -> dict[str, Any]:
     dag, header = trace(whole), new_header("whole", "flights", "test", "prefect")
     prefect.run(dag, Run(open_workspace("test"), header))
     body = {"flow_runs": {"name": {"any_": [header.id]}}}
-    found = httpx.post(f"{prefect_url}/api/artifacts/filter", json=body, trust_env=False).json()
+    found = api(prefect_url).post("/artifacts/filter", json=body).json()
     assert all(artifact["task_run_id"] for artifact in found)
     return {artifact["key"]: artifact["data"] for artifact in found}
 

@@ -21,6 +21,7 @@ from flows.engines.prefect import prepare
 from flows.services.processes import free_port
 from tests.databases import running
 from tests.deploy.servers import answering
+from tests.prefect_api import api
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
@@ -45,7 +46,7 @@ def found(name: str) -> Check:
 
 
 def post(url: str, path: str, **body: Any) -> Any:
-    answer = httpx.post(f"{url}/api{path}", json=body, trust_env=False)
+    answer = api(url).post(path, json=body)
     answer.raise_for_status()
     return answer.json()
 

@@ -34,6 +34,7 @@ from tests.children import hearing_interrupts
 from tests.conftest import write_parcels
 from tests.flows.engines.test_prefect import eventually
 from tests.flows.test_crash import EXPECTED, effects
+from tests.prefect_api import api
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("placement")]
 
@@ -94,9 +95,9 @@ class Machine:
                 stdout=output,
                 stderr=output,
             )
-        workers = f"{self.prefect}/api/work_pools/{self.pool}/workers/filter"
+        workers = f"/work_pools/{self.pool}/workers/filter"
         eventually(
-            lambda: httpx.post(workers, json={}, trust_env=False).json(),
+            lambda: api(self.prefect).post(workers, json={}).json(),
             lambda known: name in {one["name"] for one in known},
             60,
         )
@@ -207,11 +208,11 @@ class Machines:
 
     def tell(self, method: str, path: str, **body: Any) -> None:
         """Change something on Prefect's server."""
-        httpx.request(method, f"{self.prefect}/api{path}", json=body, trust_env=False).raise_for_status()
+        api(self.prefect).request(method, path, json=body).raise_for_status()
 
     def ask(self, what: str, **body: Any) -> Any:
         """What Prefect's API finds."""
-        return httpx.post(f"{self.prefect}/api/{what}/filter", json=body, trust_env=False).raise_for_status().json()
+        return api(self.prefect).post(f"/{what}/filter", json=body).raise_for_status().json()
 
     def children(self, run: str, node: str) -> list[dict[str, Any]]:
         """The flow runs of a placed node of a run, in the order in which they began."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+from tests.prefect_api import api
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,7 +20,7 @@ class Deployed:
 
     def __init__(self, url: str, project: str, pool: str, *, limit: int = 1) -> None:
         self.project, self.pool, self._url = project, pool, url
-        self._client = httpx.Client(base_url=f"{url}/api", trust_env=False)
+        self._client = api(url)
         self._client.post("/work_pools/", json={"name": pool, "type": "process"})
         flow = self._post("/flows/", name="lifecycle")["id"]
         self.id = self._post(
