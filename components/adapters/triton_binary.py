@@ -7,6 +7,7 @@ stubs apart and stays as it was installed, so both are copied side by side into 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -147,12 +149,28 @@ def _backends(source: Path, home: Path, environment: dict[str, str]) -> Path:
     return target
 
 
+def _run(stub: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program that was written just now.
+
+    A process that another thread began meanwhile has the file open for writing until it becomes its own program, and
+    Linux runs no file that somebody writes.
+    """
+    for _ in range(100):
+        try:
+            return subprocess.run([stub], env=environment, capture_output=True, text=True, timeout=30, check=False)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            time.sleep(0.05)
+    return subprocess.run([stub], env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+
 def _check(stub: Path, environment: dict[str, str]) -> None:
     """Start the stub without arguments: it complains and leaves, unless the loader lacks one of its libraries.
 
     A Python that is linked statically, as Debian's is, has its shared library in a package of its own, or not at all.
     """
-    done = subprocess.run([stub], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = _run(stub, environment)
     if done.returncode != 127:
         return
     shutil.rmtree(stub.parent.parent)

@@ -97,7 +97,7 @@ COMMIT, DELETE_BRANCH, TAG = (
 END_RUN, MAKE_VERSION = (f"mlflow:MlflowClient.{name}" for name in ("set_terminated", "create_model_version"))
 
 INSIDE = (
-    ("observe", "components.ingest:find"),  # the first look
+    ("observe", "components.file_source:find"),  # the first look
     ("ingest", COMMIT),  # its branch is there, with nothing on it
     ("validate", PUBLISH),  # its files are written, and nobody sees them
     ("publish", DELETE_BRANCH),  # it is merged, and the branch still there

@@ -310,6 +310,9 @@ def test_a_source_that_answers_the_second_time(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         path = small / "config" / "projects" / "small" / "project.yaml"
         path.write_text(path.read_text().replace("data/", f"http://127.0.0.1:{server.server_port}/data/"))
+        profile = small / "config" / "profiles" / "test.yaml"
+        profile.write_text(profile.read_text() + "inside: [127.0.0.1]\n")
+        open_workspace.cache_clear()
 
         def begin(_: str) -> None:
             Source.asked = 0

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_python_without_a_stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(triton_binary, "sys", newer)
     with pytest.raises(UnavailableError, match=r"Python 3\.99; accepted: .*3\.11, 3\.12, 3\.13"):
         command(tmp_path, tmp_path / "models", 1, 2, 3)
+
+
+def test_a_program_that_is_still_open_for_writing(tmp_path: Path) -> None:
+    """A process that another thread begins just then holds the copy open; it is run once that is over."""
+    program = Path(shutil.copy2(shutil.which("true") or "/bin/true", tmp_path / "program"))
+    held = program.open("ab")
+    threading.Timer(0.3, held.close).start()
+    assert triton_binary._run(program, {}).returncode == 0
+    assert held.closed
 
 
 def test_missing_library_is_named(tmp_path: Path, triton: Triton) -> None:
