@@ -93,9 +93,10 @@ def check_files(
         _context()
         second = gx.ExpectationSuite(name=table)
         second.expectations = [suite.expectations[order] for order in rest]
-    known, named = pq.read_schema(files[0]).names, _named([expectations[order] for order in rest])
-    columns = known if named is None else [name for name in known if name in named] or known[:1]
-    rows = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
+    schema, named = pq.read_schema(files[0]), _named([expectations[order] for order in rest])
+    columns = schema.names if named is None else [name for name in schema.names if name in named] or schema.names[:1]
+    parts = [pq.read_table(file, columns=columns) for file in files] if rest else [schema.empty_table()]
+    rows = pa.concat_tables(parts)
     verdict = check(table, second, expectations, rows)
     found = dict(zip(rest, verdict.outcomes, strict=True))
     for order, result in held.items():
