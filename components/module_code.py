@@ -75,7 +75,7 @@ def _kept(file: Path) -> Path | None:
     """Where the code of `file` is kept: of this version of Python, whose syntax trees are its own."""
     try:
         return Path(importlib.util.cache_from_source(str(file))).with_suffix(".code.json")
-    except NotImplementedError:  # this Python keeps no byte code anywhere
+    except NotImplementedError:  # importlib's word for a Python without a cache tag: it keeps no byte code anywhere
         return None
 
 

@@ -14,6 +14,7 @@ from components.errors import ConflictError, GateError
 from components.ingest import described
 from components.ledger import effect_key
 from components.partition_settings import By, at, span
+from components.publish import check_verdict
 from components.records import Commit, Observation, Validation, digest, to_json
 from components.source_adapters import open_source
 from components.source_settings import AnyTable
@@ -113,12 +114,7 @@ def publish_partition(project: str, profile: str, partition: str, commit: Commit
         GateError: the verdict is about other data, or other partitions have other columns.
         ConflictError: another machine published this partition in the same moment; nothing was written.
     """
-    if validation.tree != commit.tree:
-        raise GateError(
-            f"the validation is of data {validation.tree[:12]}, the commit holds {commit.tree[:12]}",
-            accepted="a validation of what is published",
-            next_step=f"trilha backfill {project} --from {partition} --to {partition}",
-        )
+    check_verdict(commit, validation, f"trilha backfill {project} --from {partition} --to {partition}")
     workspace = open_workspace(profile)
     store = workspace.store
     with workspace.lock(f"publish-{project}"):

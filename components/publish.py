@@ -31,12 +31,7 @@ def publish(project: str, profile: str, commit: Commit, validation: Validation) 
         GateError: the verdict is about other data.
         ConflictError: another machine published this project in the same moment; nothing was written.
     """
-    if validation.tree != commit.tree:
-        raise GateError(
-            f"the validation is of data {validation.tree[:12]}, the commit holds {commit.tree[:12]}",
-            accepted="a validation of what is published",
-            next_step=f"run project {project} again",
-        )
+    check_verdict(commit, validation, f"run project {project} again")
     workspace = open_workspace(profile)
     store = workspace.store
     with workspace.lock(f"publish-{project}"):
@@ -48,6 +43,20 @@ def publish(project: str, profile: str, commit: Commit, validation: Validation) 
     if commit.branch != MAIN:
         store.delete_branch(commit.branch)
     return Published(id=head, branch=MAIN, tree=commit.tree, tables=commit.tables, project=project)
+
+
+def check_verdict(commit: Commit, validation: Validation, next_step: str) -> None:
+    """Refuse to publish what was not validated.
+
+    Raises:
+        GateError: the verdict is about other data.
+    """
+    if validation.tree != commit.tree:
+        raise GateError(
+            f"the validation is of data {validation.tree[:12]}, the commit holds {commit.tree[:12]}",
+            accepted="a validation of what is published",
+            next_step=next_step,
+        )
 
 
 def _holds(store: DataStore, project: str, head: str, commit: Commit) -> bool:

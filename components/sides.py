@@ -194,7 +194,7 @@ def _by_time(rows: pa.Table, split: TimeSplit) -> npt.NDArray[np.int64]:
         )
     try:
         times = pc.cast(column, pa.timestamp("us"))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:  # text that is no time; a type that never is one
         raise ConfigError(
             f"{SQL}: {split.column!r} is {column.type}: {error}",
             accepted="a date, a timestamp, or text in ISO 8601",

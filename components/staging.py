@@ -204,6 +204,7 @@ def _damage_errors(table: str, url: str) -> Iterator[None]:
         yield
     except TrilhaError:
         raise
+    # RuntimeError is zipfile's word for a password, NotImplementedError for a compression that it does not know.
     except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if is_full(error):
             raise

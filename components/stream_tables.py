@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from components.ports import DataStore
 
 
-class FedSource:
-    """A `components.data_ports.Source`: what `main` holds of a table, which a stream brought there.
+class _OfMain:
+    """What both kinds have: nothing is on this machine to be taken along.
 
     Args:
         store: the data store.
@@ -34,6 +34,13 @@ class FedSource:
         self._store = store
         self._project = project
         self._table = table
+
+    def here(self) -> tuple[str, ...]:
+        return ()
+
+
+class FedSource(_OfMain):
+    """A `components.data_ports.Source`: what `main` holds of a table, which a stream brought there."""
 
     def look(self) -> tuple[FileStamp, ...]:
         """The file that names all the table's files, with their digests."""
@@ -52,23 +59,9 @@ class FedSource:
         assert held is not None, "what was observed is what is held"
         return Arrived(rows=held.rows, columns=held.columns, files={}, stamps=stamps, kept=tuple(held.entries))
 
-    def here(self) -> tuple[str, ...]:
-        return ()
 
-
-class PartitionedSource:
-    """A `components.data_ports.Source`: the partitions of a table that `main` holds; `trilha backfill` brought them.
-
-    Args:
-        store: the data store.
-        project: the folder in it.
-        table: its name.
-    """
-
-    def __init__(self, store: DataStore, project: str, table: str) -> None:
-        self._store = store
-        self._project = project
-        self._table = table
+class PartitionedSource(_OfMain):
+    """A `components.data_ports.Source`: the partitions of a table that `main` holds; `trilha backfill` brought them."""
 
     def look(self) -> tuple[FileStamp, ...]:
         """The file of each partition, which names its files with their digests."""
@@ -89,9 +82,6 @@ class PartitionedSource:
         keys = {PurePosixPath(stamp.url).stem for stamp in stamps}
         kept = tuple(name for name in held.entries if PurePosixPath(name).parts[0] in keys)
         return Arrived(rows=held.rows, columns=held.columns, files={}, stamps=stamps, kept=kept)
-
-    def here(self) -> tuple[str, ...]:
-        return ()
 
 
 def grows(source: AnyTable) -> bool:

@@ -43,7 +43,7 @@ def translated(table: str, files: Sequence[LocalFile], folder: Path) -> Iterator
         if known is not None:
             raise known from error
         raise
-    except pa.ArrowNotImplementedError as error:
+    except pa.ArrowNotImplementedError as error:  # Arrow's name for a declared type that Parquet does not have
         raise ConfigError(
             f"table {table!r}: {error}",
             accepted="types that Parquet has",

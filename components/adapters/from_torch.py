@@ -70,7 +70,7 @@ def _still(part: Any) -> Any:
     """The module as it answers; one that comes from a file of `torch.export` knows no other way."""
     from contextlib import suppress
 
-    with suppress(NotImplementedError):
+    with suppress(NotImplementedError):  # what `eval` of such a file's module raises: it stays as it was exported
         part.eval()
     return part
 

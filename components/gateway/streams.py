@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from components.errors import TrilhaError
-from components.gateway.model import LateError, Question, Said
+from components.gateway.model import LateError, Said
 from components.gateway.problems import Problem, problem_of
 from components.gateway.requests import Answer
-from components.gateway.routing import key_of
-from components.gateway.typed import Answers, answered, rows_in
+from components.gateway.typed import Answers, Rows, answered
 from components.gateway.v2 import RECEIPT, RELEASE
 
 if TYPE_CHECKING:
@@ -75,23 +74,11 @@ async def _begun(
     late: Callable[[LateError, int], Any],
 ) -> Answer:
     """The stream, once its first answer is there."""
-    rows = 0
-
-    async def write(door: Door) -> Question:
-        nonlocal rows
-        asked = door.signature.rows_of(body)
-        await model.completer.complete(door, asked)
-        columns = door.signature.transposed(asked)
-        rows = len(asked)
-        return Question(*door.signature.writer.write(columns), columns)
-
-    def key(column: str) -> str:
-        return key_of(request, column, lambda: rows_in(body))
-
+    rows = Rows(model, request, body)
     try:
-        first, others = await model.stream(write, key, project, version)
+        first, others = await model.stream(rows.write, rows.key, project, version)
     except LateError as error:
-        return Events(request, _only(late(error, rows)), {})
+        return Events(request, _only(late(error, rows.count)), {})
     headers = {RECEIPT: first.receipt, RELEASE: str(first.door.number)}
     return Events(request, _told(tell(first), others, tell), headers)
 

@@ -31,25 +31,44 @@ class Answers(msgspec.Struct, gc=False):
     default: bool = False
 
 
-async def predict(model: Model, request: Request, project: str, body: bytes) -> Answer:
-    """Answer the rows in `body`."""
-    rows = 0
+class Rows:
+    """The rows of a request on their way to a release.
 
-    async def write(door: Door) -> Question:
-        nonlocal rows
-        asked = door.signature.rows_of(body)
-        await model.completer.complete(door, asked)
+    Args:
+        model: completes what they leave out.
+        request: has the body.
+        body: JSON, `{"rows": [...]}`.
+    """
+
+    __slots__ = ("_body", "_model", "_request", "count")
+
+    def __init__(self, model: Model, request: Request, body: bytes) -> None:
+        self.count = 0
+        """Known once they are written."""
+        self._model = model
+        self._request = request
+        self._body = body
+
+    async def write(self, door: Door) -> Question:
+        """The rows as the release behind `door` is asked."""
+        asked = door.signature.rows_of(self._body)
+        await self._model.completer.complete(door, asked)
         columns = door.signature.transposed(asked)
-        rows = len(asked)
+        self.count = len(asked)
         return Question(*door.signature.writer.write(columns), columns)
 
-    def key(column: str) -> str:
-        return key_of(request, column, lambda: rows_in(body))
+    def key(self, column: str) -> str:
+        """What decides which release is asked, where several answer."""
+        return key_of(self._request, column, lambda: rows_in(self._body))
 
+
+async def predict(model: Model, request: Request, project: str, body: bytes) -> Answer:
+    """Answer the rows in `body`."""
+    rows = Rows(model, request, body)
     try:
-        said = await model.ask(write, key, project)
+        said = await model.ask(rows.write, rows.key, project)
     except LateError as late:
-        answers = late.door.signature.speech.rows(late.columns(rows))
+        answers = late.door.signature.speech.rows(late.columns(rows.count))
         return Answer(_encode(Answers(project, None, None, answers, default=True)))
     return Answer(_encode(answered(said, project)))
 
