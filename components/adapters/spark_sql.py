@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
+PORTS = {"spark": 7077, "sc": 15002}
+"""Of what is asked directly, where the URL names none: a master, or a server of Spark Connect."""
+
 
 class SparkRows:
     """The rows of a data frame."""
@@ -128,20 +131,20 @@ def session_at(url: str) -> Iterator[SparkSession]:
 
 
 def _check_answers(address: str) -> None:
-    """See that a standalone master answers, for which Spark itself would wait for minutes.
+    """See that a master or a server answers, for which Spark itself would wait for minutes.
 
     Raises:
         UnavailableError: it does not.
     """
     parts = urlsplit(address)
-    if parts.scheme != "spark":
+    if parts.scheme not in PORTS:
         return
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 7077), timeout=10).close()
+        socket.create_connection((parts.hostname or "", parts.port or PORTS[parts.scheme]), timeout=10).close()
     except OSError as error:
         raise UnavailableError(
             f"SQL engine {address}: {error.strerror or error}",
-            accepted="a Spark master that answers there",
+            accepted="a Spark that answers there",
             next_step="start it, or correct `sql` in the profile",
         ) from error
 
