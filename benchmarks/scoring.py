@@ -3,8 +3,8 @@
 The limit is the same query, the same graph in ONNX Runtime on as many threads, and Parquet, and nothing else: no
 receipts, no digests, no notes of what is done, no commit. It is fed as well as we know how: texts by their place. The
 model: 200 trees of LightGBM behind imputation, scaling and one-hot encoding, 12 numbers and 4 texts in. Peers are what
-people write first: pandas batch by batch, Spark's `mapInArrow` on this machine (`local[2]`, a session a process), and one
-HTTP request a row (of the embedded Triton, on fewer rows).
+people write first: pandas batch by batch, Spark's `mapInArrow` on this machine (`local[2]`, a session a process), and
+one HTTP request a row (of the embedded Triton, on fewer rows).
 
 `--rows 100000000` asks for more.
 """
