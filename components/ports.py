@@ -126,6 +126,7 @@ class DataStore(Protocol):
         """Merge `source` into branch `into` atomically; a merge that already carries `key` is returned as it is.
 
         Raises:
+            GateError: `into` is `main`, and no `validation` is in the metadata.
             ConflictError: both sides changed the same path since they parted; nothing is written.
         """
 

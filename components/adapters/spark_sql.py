@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from components.sql_engine import Work
 
-
 FILE, PLACE = "trilha_file", "trilha_place"
 """Columns of a table whose order is kept: which of its files, and which row of it."""
+PORTS = {"spark": 7077, "sc": 15002}
+"""Of what is asked directly, where the URL names none: a master, or a server of Spark Connect."""
 
 
 class SparkRows:
@@ -210,38 +211,40 @@ def session_at(url: str) -> Iterator[SparkSession]:
 
 
 def _check_answers(address: str) -> None:
-    """See that a standalone master answers, for which Spark itself would wait for minutes.
+    """See that a master or a server answers, for which Spark itself would wait for minutes.
 
     Raises:
         UnavailableError: it does not.
     """
     parts = urlsplit(address)
-    if parts.scheme != "spark":
+    if parts.scheme not in PORTS:
         return
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 7077), timeout=10).close()
+        socket.create_connection((parts.hostname or "", parts.port or PORTS[parts.scheme]), timeout=10).close()
     except OSError as error:
         raise UnavailableError(
             f"SQL engine {address}: {error.strerror or error}",
-            accepted="a Spark master that answers there",
+            accepted="a Spark that answers there",
             next_step="start it, or correct `sql` in the profile",
         ) from error
 
 
 def _settings(url: str) -> tuple[str, dict[str, str]]:
-    """The address, and Spark's settings: rows and times that are the same everywhere, no page that listens."""
+    """The address, and Spark's settings: rows and times that are the same everywhere, no page that listens.
+
+    A server of Spark Connect has settings of its own for what is not a session's.
+    """
     parts = urlsplit(url)
     settings = {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.timestampType": "TIMESTAMP_NTZ",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "131072",
     }
-    host = parts.hostname or ""
-    if _is_here(url):
+    host, drives = parts.hostname or "", parts.scheme != "sc"
+    if drives:
+        settings |= {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+    if drives and _is_here(url):
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     settings |= dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     scheme = "k8s://https" if parts.scheme == "k8s" else parts.scheme
