@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
@@ -114,7 +115,7 @@ class Landing:
     @contextmanager
     def scratch(self, branch: str, key: str) -> Iterator[lakefs.Branch]:
         """A hidden branch at the head of `branch`; gone on leaving."""
-        scratch = self._repo.branch(_scratch_prefix(branch, key) + uuid4().hex)
+        scratch = self._repo.branch(scratch_name(branch, key))
         scratch.create(self.head(branch).id, hidden=True)
         try:
             yield scratch
@@ -248,6 +249,11 @@ def _has(ref: lakefs.Reference, path: str, text: str) -> bool:
         return cast("bytes", ref.object(path).reader("rb").read()) == text.encode()
     except NotFoundException:
         return False
+
+
+def scratch_name(branch: str, key: str) -> str:
+    """A new hidden branch's; it says when it was made, for lakeFS does not."""
+    return f"{_scratch_prefix(branch, key)}{int(time.time()):08x}{uuid4().hex}"
 
 
 def _scratch_prefix(branch: str, key: str) -> str:

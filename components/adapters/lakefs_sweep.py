@@ -23,8 +23,8 @@ from components.adapters.store_rules import MAIN
 from components.ports import Leftover
 
 INGESTS: Final = "ingest/"
-_UPLOAD: Final = re.compile(r"T[0-9a-f]{16}-[0-9a-f]+")
-"""The hidden branch of a commit that is being made."""
+_UPLOAD: Final = re.compile(r"T[0-9a-f]{16}-(?:([0-9a-f]{8})[0-9a-f]{32}|[0-9a-f]+)")
+"""The hidden branch of a commit that is being made, with the second it was made in; earlier ones do not say it."""
 _HOLDS: Final = "K"
 """How the names of the hidden branches begin that hold what a tag names."""
 
@@ -104,11 +104,14 @@ class LakeFSSweep:
     def _uploads(self) -> Iterator[Leftover]:
         """Hidden branches that killed commits left."""
         for branch in self._repo.branches(prefix="T", show_hidden=True):
-            if not _UPLOAD.fullmatch(branch.id):
+            named = _UPLOAD.fullmatch(branch.id)
+            if named is None:
                 continue
             with suppress(NotFoundException):  # it is gone by now
                 staged = [one for one in branch.uncommitted() if one.type != "removed"]
                 moments = [branch.object(one.path).stat().mtime for one in staged]
+                if named[1]:
+                    moments.append(int(named[1], 16))
                 head = branch.get_commit()
                 if head.parents and KEY not in (head.metadata or {}):  # its own: what is on a branch has a key
                     moments.append(head.creation_date)

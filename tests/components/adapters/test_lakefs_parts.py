@@ -23,18 +23,25 @@ from tests.lakefs_server import Server, hidden, on_server, sdk
 pytestmark = [pytest.mark.lakefs, pytest.mark.long]
 
 COMMIT = """
-import os, signal, sys
+import os, signal, sys, threading, time
 from pathlib import Path
 from components.adapters.lakefs_parts import Parts
 from components.workspace import open_workspace
 
-put, calls = Parts._put, []
+put, lock, begun, finished = Parts._put, threading.Lock(), [], []
+most, quietly = int(sys.argv[2]), sys.argv[3] == "True"
 
 def dies(self, at, upload, number, content):
-    calls.append(number)
-    if len(calls) > int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return put(self, at, upload, number, content)
+    with lock:
+        begun.append(number)
+        over = len(begun) > most
+    while over:
+        if not quietly or len(finished) == most:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.01)
+    tag = put(self, at, upload, number, content)
+    finished.append(number)
+    return tag
 
 Parts._put = dies
 store = open_workspace("test").store
@@ -71,9 +78,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def killed(repository: Path, file: Path, parts: int) -> None:
-    """A commit of `file` in a process of its own that is killed after so many parts."""
-    command = dying_with_us([sys.executable, "-c", COMMIT, str(file), str(parts)])
+def killed(repository: Path, file: Path, parts: int, *, quietly: bool = True) -> None:
+    """A commit of `file` in a process of its own that is killed after so many parts, or while they are on their way."""
+    command = dying_with_us([sys.executable, "-c", COMMIT, str(file), str(parts), str(quietly)])
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
@@ -98,11 +105,10 @@ def test_killed_in_the_middle(
     killed(repository, path, 4)
     [(key, upload)] = begun(workspace)
     assert key == sha256
-    arrived = parts_of(workspace)._parts(sha256, upload)
-    assert 0 < len(arrived) <= 4
+    assert [one["Size"] for one in parts_of(workspace)._parts(sha256, upload).values()] == [PART] * 4
     assert workspace.store.ls("main") == []
     workspace.store.commit("main", {"large": path}, message="m", metadata={}, key="k")
-    assert sum(sent) == path.stat().st_size - sum(one["Size"] for one in arrived.values())
+    assert sum(sent) == path.stat().st_size - 4 * PART
     [entry] = workspace.store.ls("main")
     assert (entry.path, entry.sha256, entry.size) == ("large", sha256, path.stat().st_size)
     assert begun(workspace) == []
@@ -117,6 +123,20 @@ def test_killed_in_the_middle(
     sent.clear()
     workspace.store.commit("main", {"small": small}, message="m", metadata={}, key="small")
     assert (sent, [one.size for one in workspace.store.ls("main")]) == ([], [path.stat().st_size, 1000])
+
+
+def test_killed_while_parts_are_on_their_way(
+    workspace: Workspace, repository: Path, large: tuple[Path, str], sent: list[int]
+) -> None:
+    """What has arrived by half is not taken for a part; what has arrived is."""
+    path, sha256 = large
+    _ = workspace.store
+    killed(repository, path, 4, quietly=False)
+    workspace.store.commit("main", {"large": path}, message="m", metadata={}, key="k")
+    assert path.stat().st_size - 4 * PART <= sum(sent) < path.stat().st_size
+    for staged in (workspace.home / "lakefs" / "objects").glob("*/*/*"):
+        staged.unlink()
+    assert hashlib.sha256(workspace.store.local("main", "large").read_bytes()).hexdigest() == sha256
 
 
 def test_finished_and_never_landed(

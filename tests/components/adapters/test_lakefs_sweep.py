@@ -10,7 +10,7 @@ from pathlib import Path
 import lakefs
 import pytest
 
-from components.adapters.lakefs_landing import _scratch_prefix
+from components.adapters.lakefs_landing import _scratch_prefix, scratch_name
 from components.adapters.lakefs_sweep import LakeFSSweep
 from components.mend import mend
 from components.ports import DataStore
@@ -54,12 +54,13 @@ def test_branches(store: DataStore, write: Writer, workspace: Workspace) -> None
         write(name, {"a": name})
     store.branch("ingest/small/3", "main")  # an ingest that has just begun
     kept = store.resolve("ingest/small/2").id
+    sdk(workspace).branch(scratch_name("main", "empty")).create("main", hidden=True)  # killed before the first byte
     left = sdk(workspace).branch(_scratch_prefix("main", "k") + "0").create("main", hidden=True)
     left.object("b").upload(b"half")
     assert not [one for one in sweep(store, kept, seconds=-60).leftovers() if one.kind != "copy"]
     made = sweep(store, kept)
     found = [one for one in made.leftovers() if one.kind != "copy"]
-    assert [(one.kind, one.size) for one in found] == [("branch", 14), ("upload", 4)]
+    assert [(one.kind, one.size) for one in found] == [("branch", 14), ("upload", 0), ("upload", 4)]
     assert made.discard(found) == found
     assert store.branches() == ["incoming", "ingest/small/2", "ingest/small/3", "main"]
     assert hidden(workspace) == set()
