@@ -71,8 +71,8 @@ def holding(expectations: Sequence[Expectation], files: Sequence[Path], scratch:
         files: its Parquet files.
         scratch: a folder for what does not fit into memory.
     """
-    settings = {"memory_limit": MEMORY, "temp_directory": str(scratch), "preserve_insertion_order": False}
-    with duckdb.connect(config=settings) as connection:
+    with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(scratch)}) as connection:
+        connection.execute("set preserve_insertion_order = false")
         listed = [str(file) for file in files]
         found = connection.execute(
             "describe select * from read_parquet(?, union_by_name = true, hive_partitioning = false)", [listed]
