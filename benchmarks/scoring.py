@@ -111,7 +111,8 @@ for number, batch in enumerate(batches()):
 )
 
 SPARK = """
-import sys
+import os, sys
+os.environ["PYSPARK_PYTHON"] = sys.executable
 import numpy as np, pyarrow as pa
 from pyspark.sql import SparkSession
 session = (SparkSession.builder.master("local[2]").config("spark.driver.memory", "2g")

@@ -18,6 +18,7 @@ import fsspec
 from pydantic import AfterValidator
 
 from components.errors import ConfigError
+from components.object_stores import AZURE
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -25,6 +26,7 @@ WITH_HOST = {"dav", "ftp", "hdfs", "arrow_hdfs", "sftp", "smb", "ssh", "webdav",
 """File systems whose URLs name a host, beside HTTP's."""
 FOLLOWING = {"dask", "generic", "jlab", "jupyter", "reference"}
 """File systems that lead to others by what they read."""
+OBJECT_STORES = {"gcs", "gs", "s3", "s3a"} | AZURE
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*\.?")
@@ -61,6 +63,8 @@ def file_system(table: str, url: str, inside: Sequence[str]) -> tuple[Any, str]:
             )
         if protocol in WITH_HOST | {"http", "https"} and rest:
             _check_host(table, part, tuple(inside))
+        if protocol in OBJECT_STORES:
+            options[protocol] = {"use_listings_cache": False}  # who looks again later has to see what changed
         if protocol in {"http", "https"}:
             options[protocol] = {"get_client": _client(table, tuple(inside))}
     fs, path = fsspec.core.url_to_fs(url, **options)

@@ -20,9 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from components.disk import plainly
 from components.errors import ConfigError, NotFoundError, UnavailableError
-
-REFUSED = {"ClientAuthenticationError", "DefaultCredentialsError", "NoCredentialsError", "PartialCredentialsError"}
-"""Errors of Azure's, Google's and Amazon's libraries about credentials that are not there or not taken."""
+from components.object_stores import CREDENTIALS, misses, refuses, words
 
 CHANGED = ("mtime", "LastModified", "last_modified", "updated")
 """What file systems call the time of the last change."""
@@ -144,6 +142,8 @@ class Place:
         try:
             with self._plainly():
                 found = self._fs.find(f"{self.root}/{folder}".rstrip("/"), detail=True)
+                if isinstance(found, list):  # what Azure's library makes of a file
+                    found = {path: self._fs.info(path) for path in found}
         except FileNotFoundError:
             return {}
         return {
@@ -156,21 +156,22 @@ class Place:
         """What the file system's library raises, as ours: each has errors of its own."""
         try:
             yield
-        except FileNotFoundError as error:
-            if not writing:
-                raise
-            raise NotFoundError(f"{self._url}: {error}", next_step="make the bucket, or correct the profile") from error
         except Exception as error:
-            if self.is_local:
+            if misses(error) and writing:
+                problem = f"{self._url}: {words(error)}"
+                raise NotFoundError(problem, next_step="make the bucket, or correct the profile") from error
+            if self.is_local or isinstance(error, FileNotFoundError):
                 raise
-            if isinstance(error, PermissionError) or type(error).__name__ in REFUSED:
+            if misses(error):
+                raise FileNotFoundError(self._url) from error
+            if refuses(error):
                 raise ConfigError(
-                    f"{self._url}: {error}",
-                    accepted="credentials in the environment, where the file system's library looks for them",
+                    f"{self._url}: {words(error)}",
+                    accepted=CREDENTIALS,
                     next_step="correct the credentials, and what their user may do",
                 ) from error
             raise UnavailableError(
-                f"{self._url}: {type(error).__name__}: {error}",
+                f"{self._url}: {type(error).__name__}: {words(error)}",
                 next_step="check the address, the credentials and the network, then run again",
             ) from error
 

@@ -15,6 +15,7 @@ from components import config
 from components.addresses import file_system
 from components.disk import is_full
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
+from components.object_stores import CREDENTIALS, misses, refuses, words
 from components.records import FileStamp
 
 PACKAGE = "package://"
@@ -114,7 +115,7 @@ def _remote(table: str, url: str, inside: Sequence[str]) -> list[FileStamp]:
         if urlsplit(url).password:
             raise ConfigError(
                 f"table {table!r}: `path` holds a password",
-                accepted="credentials in the environment, where the file system's library looks for them",
+                accepted=CREDENTIALS,
             )
         fs, path = file_system(table, url, inside)
         infos = fs.glob(path, detail=True) if glob.has_magic(path) else {path: fs.info(path)}
@@ -129,7 +130,13 @@ def _remote(table: str, url: str, inside: Sequence[str]) -> list[FileStamp]:
 def _url(fs: Any, url: str, name: str) -> str:
     """The URL of one match of the URL `url`; what a chain such as `zip://*.csv::s3://...` goes through stays."""
     first, *through = url.split("::")
-    return "::".join([f"{first.split('://')[0]}://{name}", *through]) if through else str(fs.unstrip_protocol(name))
+    if through:
+        return "::".join([f"{first.split('://')[0]}://{name}", *through])
+    parts = urlsplit(url)
+    container, account, _ = parts.netloc.partition("@")
+    if account and name.startswith(f"{container}/"):  # Azure's own notation: the file system forgets whose it is
+        return f"{parts.scheme}://{parts.netloc}/{name.removeprefix(f'{container}/')}"
+    return str(fs.unstrip_protocol(name))
 
 
 def _stamp(info: Mapping[str, Any]) -> str:
@@ -150,22 +157,34 @@ def remote_errors(table: str, url: str) -> Iterator[None]:
         ours = next((one for one in (error.__cause__, error.__context__) if isinstance(one, TrilhaError)), None)
         if ours is not None:  # fsspec takes whatever went wrong for a file that is not there
             raise ours from error
-        raise NotFoundError(
-            f"table {table!r}: no file {url}", next_step="put the file there, or correct `path` in project.yaml"
-        ) from error
+        raise _no_file(table, url) from error
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"table {table!r}: path {url!r}: {error}",
+            f"table {table!r}: path {url!r}: {words(error)}",
             accepted="a URL that fsspec knows",
             next_step="correct it, or install what the error names (extras: aws, gcp, azure)",
         ) from error
     except Exception as error:
         if is_full(error):
             raise
+        if misses(error):
+            raise _no_file(table, url) from error
+        if refuses(error):
+            raise ConfigError(
+                f"table {table!r}: {url}: {words(error)}",
+                accepted=CREDENTIALS,
+                next_step="correct the credentials, and what their user may do",
+            ) from error
         raise UnavailableError(
-            f"table {table!r}: {url}: {type(error).__name__}: {error}",
+            f"table {table!r}: {url}: {type(error).__name__}: {words(error)}",
             next_step="check the address, the credentials and the network, then run again",
         ) from error
+
+
+def _no_file(table: str, url: str) -> NotFoundError:
+    return NotFoundError(
+        f"table {table!r}: no file {url}", next_step="put the file there, or correct `path` in project.yaml"
+    )
 
 
 def on_this_machine(url: str) -> Path | None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
-import httpx
 import pytest
 
 from flows.services.processes import free_port
+from tests.object_stores import answering
 
 SECRET = "seed-5be3-of-a-key-nobody-may-see"  # of a server that lives as long as the tests
 
@@ -30,21 +27,9 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
     port = free_port([])
     secrets = {"ROOT_ACCESS_KEY": "trilha", "ROOT_SECRET_KEY": SECRET}
     command = [program, "--port", f"127.0.0.1:{port}", "posix", "--sidecar", folder / "metadata", folder / "buckets"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=os.environ | secrets, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                httpx.get(url, trust_env=False)
-                break
-            except httpx.TransportError:
-                time.sleep(0.05)
+    with answering(command, url, folder / "log", secrets):
         yield url, folder / "buckets"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture

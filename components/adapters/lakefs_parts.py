@@ -64,17 +64,16 @@ class Parts:
         Raises:
             UnavailableError: the server, or its storage, cannot be used.
         """
-        found = self._finished(entry)
-        if found is not None:
-            return found
-        try:
-            with _plain(self._settings.url):
-                self._upload(entry, path)
-        except UnavailableError:
-            found = self._finished(entry)  # somebody else sent the same bytes, and was first
+        for last in (False, True):
+            found = self._finished(entry)
             if found is not None:
                 return found
-            raise
+            try:
+                with _plain(self._settings.url):
+                    self._upload(entry, path)
+            except UnavailableError:  # also where somebody else sent the same bytes, and was first
+                if last:
+                    raise
         found = self._finished(entry)
         if found is None:
             raise UnavailableError(f"{entry.path}: lakeFS does not hold what was sent", next_step="try again")
@@ -136,6 +135,7 @@ class Parts:
             aws_secret_access_key=os.environ[settings.secret_key_env],
             config=Config(
                 s3={"addressing_style": "path"},
+                retries={"mode": "standard", "total_max_attempts": 2},  # and `send` goes on with what has arrived
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),

@@ -208,6 +208,7 @@ def session_at(url: str) -> Iterator[SparkSession]:
         yield session
     finally:
         session.stop()
+        os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # left by Spark Connect, it refuses any other session
 
 
 def _check_answers(address: str) -> None:

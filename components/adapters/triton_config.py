@@ -239,6 +239,16 @@ def renamed(config: str, name: str, *, cached: bool = True) -> str:
     return _text(message)
 
 
+def marked(config: str, mark: str) -> str:
+    """The same configuration as JSON, with a parameter that makes it another where the mark is another."""
+    from google.protobuf import json_format, text_format
+    from tritonclient.grpc import model_config_pb2 as proto
+
+    message = text_format.Parse(config, proto.ModelConfig())
+    message.parameters["files"].string_value = mark
+    return str(json_format.MessageToJson(message, preserving_proto_field_name=True))
+
+
 def read_outputs(part: str, graphs: Mapping[str, Graph]) -> list[str]:
     """Those outputs of a part that the next one, or the client, reads."""
     following = {"pre": "model", "model": "post"}

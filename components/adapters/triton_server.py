@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from components.adapters.triton_abilities import lacking
-from components.adapters.triton_config import BACKENDS, Graph, Tensor, part_config
+from components.adapters.triton_config import BACKENDS, Graph, Tensor, marked, part_config
 from components.bundle import CONFIG
 from components.errors import GateError, NotFoundError, TrilhaError, UnavailableError
+from components.object_stores import AZURE
 from components.place import Place, Stat
+from components.records import digest
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,6 +54,7 @@ class TritonServer:
     def __init__(self, locate: Callable[[], str], repository: str, profile: str) -> None:
         self._locate = locate
         self._repository = Place(repository)
+        self._in_azure = repository.partition("://")[0] in AZURE
         self._profile = profile
         self._reached = ""
 
@@ -144,7 +147,18 @@ class TritonServer:
 
     def load(self, model: str) -> None:
         with self._translated(f"load {model}"):
-            self._client.load_model(model, client_timeout=LOAD_SECONDS)
+            self._client.load_model(model, config=self._told(model), client_timeout=LOAD_SECONDS)
+
+    def _told(self, model: str) -> str | None:
+        """What a model in Azure is told of itself, so that Triton loads it anew where its files changed.
+
+        Triton asks when its folder was changed, which Azure does not know, and would keep what it loaded first.
+        """
+        config = self._repository.read(f"{model}/{CONFIG}") if self._in_azure else None
+        if config is None:
+            return None
+        files = {name: [stat.size, stat.changed] for name, stat in self._repository.files(model).items()}
+        return marked(config.decode(), digest(files))
 
     def unload(self, model: str) -> None:
         with self._translated(f"unload {model}"):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from components.adapters.triton_binary import command
 from components.errors import ConfigError
+from components.object_stores import AZURE
 from components.place import Place
 from components.workspace import open_workspace
 
@@ -55,7 +56,7 @@ def triton_address(url: str, environment: Mapping[str, str]) -> str:
     """A model repository in Triton's words.
 
     Args:
-        url: a folder, or an fsspec URL: `s3://`, `gs://`, `abfs://`.
+        url: a folder, or an fsspec URL: `s3://`, `gs://`, `abfs://`, `abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/...`.
         environment: `AWS_ENDPOINT_URL` goes into the address of a bucket that is not Amazon's, and the
             `AZURE_STORAGE_ACCOUNT` into each of Azure's.
 
@@ -74,11 +75,12 @@ def triton_address(url: str, environment: Mapping[str, str]) -> str:
         server = urlsplit(endpoint)
         port = server.port or {"http": 80, "https": 443}[server.scheme]
         return f"s3://{server.scheme}://{server.hostname}:{port}/{parts.netloc}{parts.path}"
-    if parts.scheme in {"abfs", "az"}:
-        account = environment.get("AZURE_STORAGE_ACCOUNT", "")
+    if parts.scheme in AZURE:
+        container, _, host = parts.netloc.partition("@")
+        account = host.partition(".")[0] or environment.get("AZURE_STORAGE_ACCOUNT", "")
         if not account:
             raise ConfigError(f"no AZURE_STORAGE_ACCOUNT for {url}", next_step="set it, and AZURE_STORAGE_KEY")
-        return f"as://{account}/{parts.netloc}{parts.path}"
+        return f"as://{account}/{container}{parts.path}"
     raise ConfigError(f"services.triton.repository: {url}", accepted="a folder, s3://, gs:// or abfs://")
 
 

@@ -1,4 +1,4 @@
-"""A place on a local disk and on a real S3 server."""
+"""A place on a local disk and in object stores: a real S3 server, and emulators of Google's and Azure's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import pytest
 
 from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.place import HALF_A_DAY, Place
+from tests.azure import KEY, connection
+from tests.gcs import ANONYMOUS, point_at, refusing
+from tests.object_stores import BUCKETS
 from tests.s3 import SECRET
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", *BUCKETS])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty place."""
-    return f"{request.getfixturevalue('bucket')}/here" if request.param == "s3" else str(tmp_path / "here")
+    if request.param == "local":
+        return str(tmp_path / "here")
+    return f"{request.getfixturevalue(BUCKETS[request.param])}/here"
 
 
 def test_written_read_replaced(url: str) -> None:
@@ -45,14 +50,8 @@ def test_names_and_folders(url: str) -> None:
     assert other.folders() == ["a", "b"]
 
 
-@pytest.fixture
-def behind(url: str, request: pytest.FixtureRequest) -> Path:
-    """The folder in which the place's files are, so that a test can let them be old."""
-    return Path(url) if "://" not in url else request.getfixturevalue("s3_server")[1] / url.removeprefix("s3://")
-
-
-def test_files_and_their_use(url: str, behind: Path) -> None:
-    """Each file says its bytes and when it was used last; one that is touched was used now, with what is in it."""
+def test_files_say_their_bytes_and_when_they_came(url: str) -> None:
+    """Each file says how many bytes it has and when it was written; all of a folder, together."""
     place = Place(url)
     assert place.files() == {}
     place.write("a/one.json", b"1")
@@ -63,16 +62,27 @@ def test_files_and_their_use(url: str, behind: Path) -> None:
     assert place.files("a/one.json").keys() == {"a/one.json"}
     whole = found["a/one.json"] + found["a/two.json"]
     assert (whole.size, whole.changed) == (3, max(stat.changed for stat in found.values()))
+    place.touch("a/three.json")
+    assert place.read("a/three.json") is None
+    place.remove("a/one.json")
+    assert place.files().keys() == {"a/two.json"}
+
+
+@pytest.mark.parametrize("store", ["local", "s3"])  # whose files a test can let be old
+def test_what_is_touched_was_used_now(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """A file that was not used for long is one that was used just now, with what is in it."""
+    url, behind = str(tmp_path / "here"), tmp_path / "here"
+    if store == "s3":
+        url = f"{request.getfixturevalue('bucket')}/here"
+        behind = request.getfixturevalue("s3_server")[1] / url.removeprefix("s3://")
+    place = Place(url)
+    place.write("a/one.json", b"1")
     old = time.time() - 2 * HALF_A_DAY
     os.utime(behind / "a" / "one.json", (old, old))
     assert abs(Place(url).files()["a/one.json"].changed - old) < 2
     place.touch("a/one.json")
     assert place.files()["a/one.json"].changed > time.time() - 60
     assert place.read("a/one.json") == b"1"
-    place.touch("a/three.json")
-    assert place.read("a/three.json") is None
-    place.remove("a/one.json")
-    assert place.files().keys() == {"a/two.json"}
 
 
 def test_a_half_written_file_is_no_file(tmp_path: Path) -> None:
@@ -120,6 +130,53 @@ def test_a_place_that_refuses(
         Place(url).write("a", b"1")
     assert str(caught.value).startswith(url)
     assert SECRET not in str(caught.value)
+
+
+def refused(url: str, kind: type[TrilhaError], says: str) -> None:
+    """Whatever is asked of a place, it refuses in one line with its URL, and without the key."""
+    place = Place(url)
+    for ask in (
+        lambda: place.write("a", b"1"),
+        lambda: place.read("a"),
+        lambda: place.size("a"),
+        lambda: place.files(),
+        lambda: place.folders(),
+        lambda: place.remove("a"),
+    ):
+        with pytest.raises(kind, match=says) as caught:
+            ask()
+        assert str(caught.value).startswith(f"{url}: ")
+        assert "\n" not in str(caught.value)
+        assert KEY not in str(caught.value)
+
+
+def test_a_key_that_azure_does_not_take(
+    azure_container: str, azure_server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The credentials are to be corrected; nobody is told to try again."""
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection(azure_server, key=f"AAAA{KEY}"))
+    monkeypatch.setattr("fsspec.spec.AbstractFileSystem.cachable", False)
+    refused(f"{azure_container}/state", ConfigError, "authenticate the request.* accepted: credentials in the env")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_caller_whom_google_refuses(gcs_bucket: str, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Without credentials, and without the right to do it: the same to correct."""
+    with refusing(status) as server:
+        point_at(server, monkeypatch)
+        refused(f"{gcs_bucket}/state", ConfigError, f"{ANONYMOUS}.*accepted: credentials in the env")
+
+
+@pytest.mark.parametrize("store", BUCKETS)
+def test_a_bucket_that_is_not_there(request: pytest.FixtureRequest, store: str) -> None:
+    """Nothing lies there, and what is written is refused with what to do."""
+    url = f"{request.getfixturevalue(BUCKETS[store])}-gone/state"
+    place = Place(url)
+    assert (place.read("a"), place.size("a"), place.names(), place.folders(), place.files()) == (None, None, [], [], {})
+    with pytest.raises(NotFoundError, match="make the bucket") as caught:
+        place.write("a", b"1")
+    assert str(caught.value).startswith(f"{url}: ")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_url_that_nothing_knows() -> None:

@@ -100,7 +100,6 @@ ON_LAKEFS = (
     (LANDING, "before", 1),  # they are committed there, and the batch's own branch has none of it
     (LANDING, "after", 1),  # it has, and the hidden branch is still there
     (f"{LAKEFS}.commit", "after", 2),  # the letters are on their branch
-    (f"{LAKEFS}.merge", "before", 1),
     (f"{LAKEFS}.merge", "after", 1),  # main has it, the branch is still there
 )
 

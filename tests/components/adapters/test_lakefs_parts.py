@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from components.adapters.lakefs_client import connect
 from components.adapters.lakefs_parts import BRANCH, PART, Parts
+from components.adapters.lakefs_store import open_store
 from components.errors import UnavailableError
+from components.ports import Entry
 from components.profile import LakeFSStore
 from components.workspace import Workspace
 from tests.children import dying_with_us
@@ -137,6 +141,30 @@ def test_killed_while_parts_are_on_their_way(
     for staged in (workspace.home / "lakefs" / "objects").glob("*/*/*"):
         staged.unlink()
     assert hashlib.sha256(workspace.store.local("main", "large").read_bytes()).hexdigest() == sha256
+
+
+def test_two_at_once(workspace: Workspace, large: tuple[Path, str]) -> None:
+    """Two commits of the same bytes in the same moment: both have them, whoever of the two was first."""
+    path, sha256 = large
+    stores = [workspace.store, open_store(workspace)]
+    with ThreadPoolExecutor(2) as pool:
+        for number, store in enumerate(stores):
+            pool.submit(store.commit, "main", {f"large-{number}": path}, message="m", metadata={}, key=f"{number}")
+    assert [(one.path, one.sha256) for one in stores[0].ls("main")] == [("large-0", sha256), ("large-1", sha256)]
+    assert stores[0].has("main")
+    assert begun(workspace) == []
+
+
+def test_nobody_takes_parts(workspace: Workspace, large: tuple[Path, str]) -> None:
+    """A gateway that cannot be reached is one plain error, with the address and no key."""
+    _ = workspace.store
+    settings = workspace.profile.store
+    assert isinstance(settings, LakeFSStore)
+    path, sha256 = large
+    elsewhere = Parts(settings.model_copy(update={"url": "http://127.0.0.1:9"}), sdk(workspace), connect(settings))
+    with pytest.raises(UnavailableError, match="lakeFS at http://127.0.0.1:9 cannot take an object in parts") as raised:
+        elsewhere.send(Entry("large", sha256, path.stat().st_size), path)
+    assert not [value for name, value in os.environ.items() if "LAKECTL" in name and value in str(raised.value)]
 
 
 def test_finished_and_never_landed(

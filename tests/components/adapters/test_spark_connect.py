@@ -15,12 +15,16 @@ import pytest
 
 from components.adapters.spark_sql import name_of, session_at
 from components.errors import UnavailableError
+from components.ledger import running_as
+from components.pick import pick
 from components.project import RandomSplit
 from components.records import digest
+from components.score import score
 from components.workspace import Workspace, open_workspace
 from tests.children import dying_with_us
 from tests.examples import FEATURES, commit_tables, parcels, prepare_as
-from tests.triton import free_ports
+from tests.flights import QUERY, place_flights, released
+from tests.triton import Fitted, free_ports
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("spark")]
 
@@ -83,6 +87,25 @@ def test_the_same_record(connect: str, repository: Path, workspace: Workspace) -
     open_workspace.cache_clear()
     there = prepare_as(open_workspace("test"), commit, key="b", features=FEATURES, split=SPLIT)
     assert digest(there) == digest(here)
+
+
+def test_the_same_night(connect: str, repository: Path, workspace: Workspace, fitted: Fitted) -> None:
+    """Its workers answer, and yield the parts that this process answers, byte for byte."""
+    place_flights(repository)
+    released(workspace, fitted)
+    picked = pick("flights", "test", None, None, QUERY, ("origin",))
+
+    def files(key: str) -> list[str]:
+        with running_as(key * 64):
+            scored = score("flights", "test", picked, QUERY, ("origin",), 1_000, "onnxruntime", 0, 1)
+        return [part.file.sha256 for part in scored.parts]
+
+    here = files("a")
+    path = repository / "config" / "profiles" / "test.yaml"
+    path.write_text(f"{path.read_text()}sql: '{connect}'\n")
+    open_workspace.cache_clear()
+    assert files("b") == here
+    assert len(here) == 6
 
 
 def test_no_server() -> None:

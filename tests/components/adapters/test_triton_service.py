@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import httpx
+import numpy as np
 import pytest
 
+from components.adapters.triton_server import open_server
 from components.adapters.triton_service import triton_address
-from components.errors import ConfigError
+from components.errors import ConfigError, NotFoundError
+from components.place import Place
+from components.workspace import open_workspace
+from tests.azure import ACCOUNT, KEY, Door
+from tests.object_stores import BUCKETS
+
+pytestmark = pytest.mark.xdist_group("triton-service")  # the ports are always the same
 
 HOST = "127.0.0.47"
 """Loopback, too, and nobody else's: the ports of a container are always the same."""
@@ -36,25 +43,51 @@ class TritonPythonModel:
 """
 
 
-@pytest.fixture
-def models(repository: Path, bucket: str) -> tuple[Any, str]:
-    """The repository in an object store that profile `test` names, with one model in it."""
-    fs, root = fsspec.core.url_to_fs(f"{bucket}/models")
-    fs.pipe_file(f"{root}/double/config.pbtxt", CONFIG.encode())
-    fs.pipe_file(f"{root}/double/1/model.py", MODEL.encode())
+ASKED = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [21]}]}
+BIG = bytes(range(256)) * 30_000
+"""More than an object store takes in one piece."""
+TRUSTING = 'mount --bind "$0" /etc/ssl/certs/ca-certificates.crt && exec "$@"'
+"""Triton trusts the certificates there and no others; who starts it so has a file of his own in their place."""
+
+Replica = Callable[[], tuple[subprocess.Popen[bytes], Path]]
+
+
+@pytest.fixture(params=["s3", *(pytest.param(store, marks=pytest.mark.long) for store in ("gcs", "azure"))])
+def models(request: pytest.FixtureRequest, repository: Path) -> str:
+    """The repository in each of the object stores, which profile `test` names, with one model in it."""
+    url = f"{request.getfixturevalue(BUCKETS[request.param])}/models"
+    place = Place(url)
+    place.write("double/config.pbtxt", CONFIG.encode())
+    place.write("double/1/model.py", MODEL.encode())
     profile = repository / "config" / "profiles" / "test.yaml"
-    services = f"services: {{triton: {{url: '{HOST}:8001', repository: '{bucket}/models'}}}}\n"
+    services = f"services: {{triton: {{url: '{HOST}:8001', repository: '{url}'}}}}\n"
     profile.write_text(profile.read_text() + services)
-    return fs, root
+    open_workspace.cache_clear()
+    return url
 
 
 @pytest.fixture
-def replica(repository: Path, models: tuple[Any, str]) -> Iterator[Callable[[], tuple[subprocess.Popen[bytes], Path]]]:
+def as_triton_asks(request: pytest.FixtureRequest, models: str, monkeypatch: pytest.MonkeyPatch) -> list[str | Path]:
+    """What a server's command begins with where it reads these models."""
+    if not models.startswith("abfs://"):
+        return []
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("Triton asks Azure over TLS, and trusts a certificate of ours only in a namespace of its own")
+    door: Door = request.getfixturevalue("https_door")
+    monkeypatch.setenv("https_proxy", door.url)
+    monkeypatch.setenv("no_proxy", HOST)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", ACCOUNT)
+    monkeypatch.setenv("AZURE_STORAGE_KEY", KEY)
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", TRUSTING, door.certificate]
+
+
+@pytest.fixture
+def replica(repository: Path, as_triton_asks: list[str | Path]) -> Iterator[Replica]:
     """Starts a server; it ends with the test."""
     started = []
 
     def start() -> tuple[subprocess.Popen[bytes], Path]:
-        command = [sys.executable, "-m", "components.adapters.triton_service", "test", HOST]
+        command = [*as_triton_asks, sys.executable, "-m", "components.adapters.triton_service", "test", HOST]
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
         log = repository / "log"
         with log.open("wb") as output:
@@ -67,25 +100,39 @@ def replica(repository: Path, models: tuple[Any, str]) -> Iterator[Callable[[], 
         process.wait(20)
 
 
-def test_a_new_replica_serves_what_lies_in_the_bucket(
-    replica: Callable[[], tuple[subprocess.Popen[bytes], Path]],
-) -> None:
-    """A server that starts on the repository in an object store answers for the models there, and counts what it does."""
+def test_a_new_replica_serves_what_lies_in_the_bucket(replica: Replica, models: str) -> None:
+    """A server that starts on the repository in an object store answers for the models there, and counts what it does.
+
+    What is published is what a folder would have, byte for byte; it is loaded from there, answers, and goes.
+    """
     process, log = replica()
-    request = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [21]}]}
-    answer = _answer(process, f"http://{HOST}:8000/v2/models/double/infer", request, log)
-    assert answer["outputs"][0]["data"] == [42.0]
+    assert _answer(process, f"http://{HOST}:8000/v2/models/double/infer", ASKED, log)["outputs"][0]["data"] == [42.0]
     metrics = httpx.get(f"http://{HOST}:8002/metrics", trust_env=False).text
     assert 'nv_inference_request_success{model="double",version="1"} 1' in metrics
 
+    server = open_server(open_workspace("test"))
+    files = {"config.pbtxt": CONFIG.encode(), "1/model.py": MODEL.replace("2 *", "3 *").encode(), "1/big": BIG}
+    before = server.stored()
+    server.publish({"triple": files})
+    assert {name: Place(models).read(f"triple/{name}") for name in files} == files
+    server.load("triple")
+    assert server.infer("triple", {"x": np.float32([7])})["y"].tolist() == [21.0]
+    assert server.stored()["triple"].size == sum(map(len, files.values()))
+    time.sleep(1.1)  # Azure says in whole seconds when something was changed, and Triton goes by that
+    server.publish({"triple": {"1/model.py": MODEL.encode()}})
+    server.load("triple")
+    assert server.infer("triple", {"x": np.float32([7])})["y"].tolist() == [14.0]
+    server.unload("triple")
+    with pytest.raises(NotFoundError):
+        server.infer("triple", {"x": np.float32([7])})
+    assert server.stored() == before
 
-def test_a_replica_that_is_not_like_the_others_does_not_serve(
-    models: tuple[Any, str], replica: Callable[[], tuple[subprocess.Popen[bytes], Path]]
-) -> None:
+
+def test_a_replica_that_is_not_like_the_others_does_not_serve(models: str, replica: Replica) -> None:
     """A server that cannot load all that lies there ends, and its log names the model."""
-    fs, root = models
-    fs.pipe_file(f"{root}/broken/config.pbtxt", b'backend: "no-such-backend"')
-    fs.pipe_file(f"{root}/broken/1/model.py", MODEL.encode())
+    place = Place(models)
+    place.write("broken/config.pbtxt", b'backend: "no-such-backend"')
+    place.write("broken/1/model.py", MODEL.encode())
     process, log = replica()
     assert process.wait(60) != 0
     assert "failed to load 'broken'" in log.read_text()
@@ -115,6 +162,7 @@ def _answer(process: subprocess.Popen[bytes], url: str, request: object, log: Pa
         ("s3://trilha/models", {"AWS_ENDPOINT_URL": "https://s3.example.com"}, "s3://https://s3.example.com:443/trilha/models"),
         ("gs://trilha/models", {}, "gs://trilha/models"),
         ("abfs://trilha/models", {"AZURE_STORAGE_ACCOUNT": "acme"}, "as://acme/trilha/models"),
+        ("abfss://trilha@acme.dfs.core.windows.net/models", {"AZURE_STORAGE_ACCOUNT": "other"}, "as://acme/trilha/models"),
     ],
 )  # fmt: skip
 def test_addresses_in_the_words_of_triton(url: str, environment: dict[str, str], address: str) -> None:
