@@ -1,7 +1,8 @@
 """What does the git data store cost: a commit of a big file, of many small ones, a look whether all is there, a merge?
 
-The limit of a commit is a loop that copies the files, takes their SHA-256 on the way and forces them to the disk; the
-peer is `git add` and `git commit` with Git LFS, which forces nothing. All on the same disk.
+The limit of a commit is a loop that copies the files, takes their SHA-256 on the way and forces them to the disk; peers
+are `git add` and `git commit` with Git LFS and, where `TRILHA_DVC` names its program, with DVC: they force nothing. All
+on the same disk.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from report import Row, Sample, interleave, measure, median, ratio, report
 
 from components.adapters.git_store import GitStore
 
-BIG, SMALL, MANY = 512 << 20, 4 << 10, 1000
+BIG, SMALL, MANY, MORE = 512 << 20, 4 << 10, 1000, 10_000
 FOLDERS, CHANGES = 1000, 100
 
 GIT_LFS = """
 set -e
 cd "$1" && rm -rf .git && git init -q && git lfs install --local >/dev/null
+git add . && git -c user.name=x -c user.email=x commit -q -m m
+"""
+
+DVC = """
+set -e
+cd "$1" && rm -rf .git .dvc .dvcignore files.dvc && git init -q && "$TRILHA_DVC" init -q && "$TRILHA_DVC" add -q files
 git add . && git -c user.name=x -c user.email=x commit -q -m m
 """
 
@@ -86,6 +93,36 @@ def commit_row(where: Path, question: str, count: int, size: int, goal: float) -
         ratio=share,
         goal=f"{goal:g} times hash, copy, sync",
         met=share <= goal,
+    )
+
+
+def dvc_row(where: Path) -> Row:
+    """A commit of ten thousand small files against DVC's: it wants them in a folder, which it then tracks as one."""
+    tree, target = where / "dvc", where / "target"
+    (tree / "files").mkdir(parents=True)
+    files = [tree / "files" / f"{number:06}" for number in range(MORE)]
+    for file in files:
+        file.write_bytes(os.urandom(SMALL))
+
+    def ours() -> Sample:
+        shutil.rmtree(target, ignore_errors=True)
+        return timed(lambda: committed(target, files))
+
+    def bare() -> Sample:
+        shutil.rmtree(target, ignore_errors=True)
+        return timed(lambda: copied(target, files))
+
+    dvc = ["sh", "-c", DVC, "dvc", str(tree)]
+    samples = interleave({"ours": ours, "bare": bare, "DVC": lambda: measure(dvc)}, 2)
+    share, least = ratio(samples["ours"], samples["DVC"]), median(samples["bare"])
+    return Row(
+        question=f"commit of {MORE:,} files of {SMALL >> 10} KiB against DVC",
+        ours=f"{median(samples['ours']):.2f} s",
+        limit=f"`dvc add`, `git commit` {median(samples['DVC']):.2f} s; hash, copy, sync {least:.2f} s",
+        ratio=share,
+        goal="0.10",
+        met=share <= 0.1,
+        note="ours forces them to the disk, DVC does not",
     )
 
 
@@ -160,5 +197,6 @@ with tempfile.TemporaryDirectory() as name:
         commit_row(folder, f"commit of {MANY:,} files of {SMALL >> 10} KiB", MANY, SMALL, goal=2.0),
         has_row(folder),
         merge_row(folder),
+        *([dvc_row(folder)] if os.environ.get("TRILHA_DVC") else []),
     ]
 report(rows)

@@ -120,7 +120,7 @@ def _committed(folder: Path) -> str:
 def _told(samples: dict[str, list[Sample]], name: str, count: int) -> Row:
     ours, theirs = samples["ours"], samples[name]
     slower, peak = ratio(ours, theirs), max(sample.peak for sample in ours)
-    limit = name == "DuckDB"
+    limit, over = name == "DuckDB", median(theirs, "peak") > MEMORY
     return Row(
         question=f"features of {count:,} rows: join, aggregate, sort, split, in 2 GiB",
         ours=f"{median(ours):.1f} s, peak {peak:.0f} MiB",
@@ -128,8 +128,8 @@ def _told(samples: dict[str, list[Sample]], name: str, count: int) -> Row:
         + (f", peak {median(theirs, 'peak'):.0f} MiB" if name != "Spark" else ""),  # its JVM is nobody's child here
         ratio=slower,
         goal="the limit" if limit else "1.00, under 2 GiB",
-        met=limit or (slower <= 1 and peak <= MEMORY),
-        note="ours also checks every row, splits and profiles; its query is held to 1 GB",
+        met=limit or ((slower <= 1 or over) and peak <= MEMORY),
+        note=f"{'took more than is allowed; ' if over else ''}ours also checks every row, splits and profiles",
     )
 
 

@@ -72,12 +72,12 @@ def measure(command: Sequence[str], **options: object) -> Sample:
 
 
 def interleave(runs: Mapping[str, Callable[[], Sample]], rounds: int = 5) -> dict[str, list[Sample]]:
-    """Every candidate in turn, round after round, after one round that does not count."""
+    """Every candidate in turn, round after round, after one round that does not count (it does where it is alone)."""
     samples: dict[str, list[Sample]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
             sample = run()
-            if number:
+            if number or not rounds:
                 samples[name].append(sample)
     return samples
 

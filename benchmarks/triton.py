@@ -41,6 +41,7 @@ from components.project import Serve
 TEXTS, NUMBERS = [f"text{number}" for number in range(4)], [f"number{number}" for number in range(12)]
 FEATURES = dict.fromkeys(TEXTS, "string") | dict.fromkeys(NUMBERS, "double")
 MODEL = "bench-000000000000"
+SERVE = Serve()
 REQUESTS = {1: 200, 1024: 20}
 """Rows a request -> requests a round."""
 
@@ -71,15 +72,15 @@ def graphs_in(folder: Path, trees: int = 200) -> dict[str, Path]:
 
 
 @contextmanager
-def triton(home: Path) -> Iterator[TritonServer]:
-    """The embedded server on free ports; `home/ports` holds those of gRPC, HTTP and metrics."""
+def triton(home: Path, backends: str | None = None) -> Iterator[TritonServer]:
+    """The embedded server on free ports, with further `backends`; `home/ports` has those of gRPC, HTTP and metrics."""
     ports = []
     for _ in range(3):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             ports.append(free.getsockname()[1])
     (home / "ports").write_text(" ".join(map(str, ports)))
-    arguments, environment = command(home, home / "models", *ports)
+    arguments, environment = command(home, home / "models", *ports, more=backends)
     log = (home / "log").open("wb")
     with subprocess.Popen(arguments, env=environment, stdout=log, stderr=log) as process:
         try:
@@ -237,12 +238,12 @@ def load_row(server: TritonServer, paths: dict[str, Path]) -> Row:
     )
 
 
-def by_model(paths: dict[str, Path], bundle: str = MODEL) -> dict[str, dict[str, Any]]:
+def by_model(paths: dict[str, Path], bundle: str = MODEL, serve: Serve = SERVE) -> dict[str, dict[str, Any]]:
     """The bundle's files, model by model."""
     models: dict[str, dict[str, Any]] = {}
     graphs = {part: read_graph(path) for part, path in paths.items()}
     cold: dict[str, list[Any]] = {part: [] for part in paths}
-    for path, content in repository(bundle, Serve(), paths, graphs, cold).items():
+    for path, content in repository(bundle, serve, paths, graphs, cold).items():
         model, inside = path.split("/", 1)
         models.setdefault(model, {})[inside] = content
     return models

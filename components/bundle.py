@@ -51,6 +51,17 @@ def bundle_of(project: str, model: str) -> str | None:
     return found.group(1) if found else None
 
 
+def answering(bundle: Bundle) -> str:
+    """The model to ask for a bundle's answers: its ensemble, or the one part of it where there is only one.
+
+    An ensemble of one changes nothing, and costs Triton 50 us a request. But where the server remembers answers, it is
+    by the ensemble.
+    """
+    alone = part_names(bundle.model, [FUSED])[FUSED]
+    remembers = bundle.triton.response_cache is not None and bundle.triton.response_cache.enable
+    return alone if f"{alone}/{CONFIG}" in bundle.files and not remembers else bundle.model
+
+
 def models_of(bundle: Bundle) -> dict[str, dict[str, Artifact]]:
     """Model -> path inside the model -> file; the ensemble comes last."""
     models: dict[str, dict[str, Artifact]] = {}

@@ -1,4 +1,4 @@
-"""What Trilha asks of what data comes from and goes to: sources of tables, topics of messages, sinks of predictions."""
+"""What Trilha asks of what data comes from and goes to: sources of tables, topics of messages, sinks of rows."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ class Topic(Protocol):
 
 
 class Sink(Protocol):
-    """Where readers find the newest night of predictions under one name: the whole of one night, or of the other.
+    """Where readers find a table under one name: the whole of one night's rows, or of another's.
+
+    A night is of predictions, or of what a run made of `features.sql`.
 
     Every method raises `UnavailableError` when it cannot be reached, and `ConfigError` where the name is taken by
     something else or a column has no place there.

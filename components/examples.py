@@ -32,7 +32,7 @@ class Examples:
         self.inputs = _input_types(first, features, by)
         self.rows = 0
         self._features = features
-        self._types = {field.name: _plain(field.type) for field in first.schema}
+        self._types = {field.name: plain(field.type) for field in first.schema}
         self._missing: Counter[str] = Counter()
         self._infinite: Counter[str] = Counter()
         self._strays = 0
@@ -201,7 +201,7 @@ def _other_lengths(field: pa.Field, shortest: int | None, longest: int | None) -
     )
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain(kind: pa.DataType) -> pa.DataType:
     """The type that a column is kept in, whichever way an engine has it."""
     import pyarrow as pa
     import pyarrow.types as kinds

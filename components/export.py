@@ -10,7 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from components.adapters.onnx_graphs import fuse, run_graphs
-from components.adapters.triton_config import Graph, check_chain, ensemble_config, part_config, read_graph, read_outputs
+from components.adapters.triton_config import (
+    Graph,
+    as_run,
+    check_chain,
+    ensemble_config,
+    part_config,
+    read_graph,
+    read_outputs,
+)
 from components.adapters.triton_model import TritonPythonModel
 from components.adapters.triton_part import Opened
 from components.adapters.triton_settings import Sample, warmup_files
@@ -131,7 +139,8 @@ def repository(
         python = paths[part].suffix == SUFFIX
         backend = "auto" if python else target
         settings, outputs = of_part(serve.triton, part), read_outputs(part, graphs)
-        files[f"{name}/{CONFIG}"] = part_config(name, graphs[part], outputs, backend, settings, samples[part])
+        graph = as_run(graphs[part], paths[part]) if backend == "full" else graphs[part]
+        files[f"{name}/{CONFIG}"] = part_config(name, graph, outputs, backend, settings, samples[part])
         warm = warmup_files([tensor.name for tensor in graphs[part].inputs], samples[part])
         files |= {f"{name}/{inside}": content for inside, content in warm.items()}
         if python:

@@ -124,13 +124,23 @@ def at(source: AnyTable, by: By, one: Span) -> AnyTable:
         form = "%Y-%m-%d %H:%M:%S" if by == "hour" else "%Y-%m-%d"
         query = source.sql.query
         for begin, end, name in reversed(_bounds(query)):  # the last one first, so that places stay
-            query = f"{query[:begin]}'{getattr(one, name):{form}}'{query[end:]}"
+            query = f"{query[:begin]}{_literal(getattr(one, name), form)}{query[end:]}"
         return source.model_copy(update={"sql": source.sql.model_copy(update={"query": query})})
     assert isinstance(source, Table | LogTable)
     year = one.start.isocalendar().year if by == "week" else one.start.year
     values = {"year": f"{year}", "month": f"{one.start:%m}", "day": f"{one.start:%d}", "hour": f"{one.start:%H}"}
     values["week"] = f"{one.start:%V}"
     return source.model_copy(update={"path": PLACEHOLDER.sub(lambda found: values[found[1]], source.path)})
+
+
+def _literal(moment: datetime, form: str) -> str:
+    """A moment as SQL: digits, and what `form` has between them; whatever is no `datetime` is a TypeError.
+
+    It is not bound as a parameter. Postgres' COPY, which rows come through, takes none; and a literal takes the type of
+    the column that it is compared with, be it a date, a time with a zone or without, or text, where a parameter has one
+    type of its own.
+    """
+    return f"'{datetime.strftime(moment, form)}'"
 
 
 def _bounds(query: str) -> list[tuple[int, int, str]]:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from components.adapters.store_rules import VALIDATION
 from components.errors import ConflictError, GateError
 from components.ingest import described
 from components.ledger import effect_key
@@ -154,7 +155,7 @@ def _merge(
     """Bring the partition to `main`, whose head is `head`; returns the new head. The key names the head too."""
     key = digest([effect_key(), head])
     message = f"Publish {project} {partition}: {counted(commit.tables)}"
-    metadata = {"project": project, PARTITION: partition, "validation": digest(validation), "ingest": commit.id}
+    metadata = {"project": project, PARTITION: partition, VALIDATION: digest(validation), "ingest": commit.id}
     base = store.resolve(commit.id).parents[0]
     if _files(store, base, project, partition) == _files(store, head, project, partition):
         merged = store.merge(commit.id, MAIN, message=message, metadata=metadata, key=key)

@@ -126,6 +126,7 @@ class DataStore(Protocol):
         """Merge `source` into branch `into` atomically; a merge that already carries `key` is returned as it is.
 
         Raises:
+            GateError: `into` is `main`, and no `validation` is in the metadata.
             ConflictError: both sides changed the same path since they parted; nothing is written.
         """
 
@@ -303,7 +304,11 @@ class FeatureStore(Protocol):
         """Whether a table is there."""
 
     def write(self, project: str, table: str, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write a table of keys and values; nobody sees it before it is whole, and writing it again is no error."""
+        """Write a table of keys and values; nobody sees it before it is whole, and writing it again is no error.
+
+        Raises:
+            GateError: two rows have one key.
+        """
 
     def read(self, project: str, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, None where there is none; raises `NotFoundError` where there is no such table."""

@@ -66,6 +66,9 @@ class TritonService(Service):
     both sides see. One at `url` has it; without `url`, ours is started on it. None: a folder of the profile's own."""
     http: str | None = Field(default=None, pattern=r"^[^\s/:]+:[0-9]{1,5}$")
     """`host:port` of its HTTP, where that is not the port before the one of gRPC; the gateway asks there."""
+    backends: str | None = Field(default=None, pattern="^/")
+    """A folder of Triton's backends by its whole path, as `/opt/tritonserver/backends`. The embedded server takes those
+    beside its own Python backend; a `tritonserver` on PATH has them in place of its own folder."""
 
     @model_validator(mode="after")
     def _is_reachable(self) -> TritonService:

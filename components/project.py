@@ -31,6 +31,7 @@ from components.scoring_settings import Scoring
 from components.selection_settings import Selection
 from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
+from components.sink_settings import FeatureTables
 from components.source_settings import AnyTable
 
 OWN = ("dead/", "ingest/", "refused/", "stream/")
@@ -327,6 +328,7 @@ class ProjectFile(Settings):
     task: Task = "binary"
     """What the target is: 0 or 1; one of several whole numbers or texts; a number."""
     exclude: tuple[str, ...] = ()
+    features: FeatureTables = FeatureTables()
     split: Annotated[TimeSplit | RandomSplit, Field(discriminator="by")]
     notebook: str
     modules: tuple[str, ...] = ()

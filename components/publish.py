@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from components.adapters.store_rules import VALIDATION
 from components.errors import ConflictError, GateError
 from components.ledger import effect_key
 from components.records import Commit, Published, Validation, digest
@@ -87,7 +88,7 @@ def _merge(store: DataStore, project: str, commit: Commit, validation: Validatio
             source,
             MAIN,
             message=f"Publish {project}: {counted(commit.tables)}",
-            metadata={"project": project, "validation": digest(validation), "ingest": commit.id},
+            metadata={"project": project, VALIDATION: digest(validation), "ingest": commit.id},
             key=key,
         )
     except ConflictError as error:

@@ -2,7 +2,8 @@
 
 One thread reads, in an order that is the same each time, and cuts the rows into parts; as many as there are cores
 answer and write, each a part. No more parts are in memory than that, however many rows there are. What is written is
-noted down at once with a digest of its rows' keys, by which the next attempt knows it.
+noted down at once with a digest of its rows' keys, by which the next attempt knows it. Where the SQL engine has workers
+of its own, they answer, and what comes here to be written are answers.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from components import sql_engine
-from components.adapters.sql_order import comes_in_order
+from components.adapters.sql_order import is_row_by_row
 from components.errors import ConfigError, GateError, nearest
 from components.examples import SQL
 from components.ledger import effect_key
 from components.place import Place
 from components.progress import Progress
 from components.scores import Part, Picked, Scored, prefix_of
-from components.scoring_batch import answered, asked_for
+from components.scoring_batch import Asked, answers, asked_of, graph_of, in_process, through_triton, write
+from components.scoring_worker import work_of
 from components.tables import local_files
 from components.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from components.records import Release
+    from components.sql_engine import Rows
     from components.workspace import Workspace
 
 FILE: Final = "part.parquet"
@@ -58,40 +62,38 @@ def score(
         keep: columns that stand beside the answers.
         part: rows in one file.
         through: `onnxruntime`, in this process; `triton`, the profile's server.
-        shard: of `shards`, counted from 0: each takes the parts that come round to it.
+        shard: of `shards`, counted from 0: each takes the parts that come round to it; of an engine with workers of its
+            own, the first one takes all.
         shards: how many.
 
     Raises:
-        ConfigError: the query is refused, or lacks a column.
+        ConfigError: the query is refused, or lacks a column; a worker of the SQL engine lacks what answers.
         GateError: it yields no rows, or the model has no answer for some.
         UnavailableError: the server does not answer, or the disk is full.
     """
     clock, workspace, key = time.perf_counter(), open_workspace(profile), effect_key()
-    ask = asked_for(workspace, picked.release, through)
+    asked = asked_of(picked.release, keep)
     tables = local_files(workspace.store, picked.commit.id, project)
-    row, url = picked.release.prepared.row, workspace.profile.sql
-    # Every pass has to see the rows in one order. To sort them costs, and many a query has one of its own for nothing.
-    order = None if not sql_engine.is_spark(url) and comes_in_order(query, tables) else row
+    # Every pass has to see the rows in one order. To sort them costs, and many a query has its table's for nothing.
+    order = None if is_row_by_row(query) else asked.row
     with (
         workspace.artifacts.folder(f"{key}-spill") as spill,
-        sql_engine.query(url, tables, query, order=order, source=SQL, scratch=spill) as rows,
+        sql_engine.query(workspace.profile.sql, tables, query, order=order, source=SQL, scratch=spill) as rows,
     ):
+        _check(rows.schema.names, asked.columns)
         count = rows.count()
         if count == 0:
             raise GateError(f"the rows of {project}: {SQL} yields none", next_step="look at the query, and at --commit")
-        mine = _count(count, part, shard, shards)
+        batches, answer, own = _answering(workspace, asked, rows, picked.release, through, shard, shards)
+        mine = sum(min(part, count - first) for index, first in enumerate(range(0, count, part)) if own(index))
         parts = _Parts(workspace, key, Progress("score" if shards == 1 else f"score-{shard:02}", mine))
         prefix = f"{prefix_of(picked)}."
 
         def written(batch: pa.RecordBatch, first: int, path: Path) -> None:
-            answered(batch, picked.release, ask, keep, prefix, first, path)
+            write(answer(batch), asked, prefix, first, path)
 
-        cut = (
-            (index, index * part, batch)
-            for index, batch in enumerate(_cut(iter(rows), part, picked, keep))
-            if index % shards == shard
-        )
-        done = parts.run(cut, written, row)
+        cut = ((index, index * part, batch) for index, batch in enumerate(_cut(batches, part)) if own(index))
+        done = parts.run(cut, written, asked.row)
     if sum(one.rows for one in done) != mine:
         raise GateError(
             f"{sum(one.rows for one in done):,} rows were answered, and the query counts {mine:,}",
@@ -100,28 +102,37 @@ def score(
     return Scored(rows=count, parts=tuple(done), seconds=time.perf_counter() - clock)
 
 
-def _count(rows: int, part: int, shard: int, shards: int) -> int:
-    """How many of the rows are a shard's."""
-    return sum(min(part, rows - first) for first in range(shard * part, rows, shards * part))
+def _answering(
+    workspace: Workspace, asked: Asked, rows: Rows, release: Release, through: str, shard: int, shards: int
+) -> tuple[Iterator[pa.RecordBatch], Callable[[pa.RecordBatch], pa.Table], Callable[[int], bool]]:
+    """Batches, what makes a table of answers of one, and which parts are this shard's.
 
-
-def _cut(
-    batches: Iterator[pa.RecordBatch], part: int, picked: Picked, keep: tuple[str, ...]
-) -> Iterator[pa.RecordBatch]:
-    """The rows in batches of `part` each, the last one shorter, with the columns that are needed.
-
-    Raises:
-        ConfigError: the query lacks one.
+    Where the SQL engine has workers they answer, and what comes are answers. They are side by side already: the first
+    shard takes it all.
     """
     import pyarrow as pa
 
-    prepared = picked.release.prepared
-    wanted = list(dict.fromkeys([prepared.row, *keep, *prepared.features]))
+    if through == "triton":
+        ask = through_triton(workspace, release)
+    else:
+        graph = graph_of(workspace, release)
+        answered = rows.worked(work_of(asked, graph))
+        if answered is not None:
+            mine = answered if shard == 0 else iter(())
+            return mine, lambda batch: pa.Table.from_batches([batch]), lambda _: shard == 0
+        ask = in_process(graph, asked)
+    wanted = (batch.select(asked.columns) for batch in rows)
+    return wanted, lambda batch: answers(batch, asked, ask), lambda index: index % shards == shard
+
+
+def _cut(batches: Iterator[pa.RecordBatch], part: int) -> Iterator[pa.RecordBatch]:
+    """The rows in batches of `part` each, the last one shorter."""
+    import pyarrow as pa
+
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
-        _check(batch.schema.names, wanted)
-        held.append(batch.select(wanted))
+        held.append(batch)
         count += batch.num_rows
         while count >= part:
             whole = pa.concat_batches(held)
@@ -131,7 +142,12 @@ def _cut(
         yield pa.concat_batches(held)
 
 
-def _check(names: list[str], wanted: list[str]) -> None:
+def _check(names: list[str], wanted: tuple[str, ...]) -> None:
+    """See that the query yields what is needed.
+
+    Raises:
+        ConfigError: it lacks a column.
+    """
     for name in wanted:
         if name not in names:
             raise ConfigError(

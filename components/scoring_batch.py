@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from components.adapters.triton_config import MAX_ROWS
-from components.answers import LABEL, NUMBERS, answer_names, list_column
+from components.answers import LABEL, NUMBERS, Task, answer_names, list_column
 from components.errors import ConfigError, GateError, NotFoundError, UnavailableError
-from components.examples import SQL, array_column
+from components.examples import SQL, array_column, plain
 from components.model_inputs import is_array, to_coded, to_tensors, width
+from components.records import Record
 from components.scores import RECEIPT
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from components.records import Prepared, Release
+    from components.records import Release
     from components.workspace import Workspace
 
 Tensors: TypeAlias = "dict[str, npt.NDArray[Any]]"
@@ -28,33 +29,71 @@ GROUP: Final = 131_072
 """Rows in one group of a file."""
 
 
-def asked_for(workspace: Workspace, release: Release, through: str) -> Ask:
-    """What answers for a release.
+class Asked(Record):
+    """What rows are asked, and which of their columns stand beside the answers."""
+
+    row: str
+    keep: tuple[str, ...]
+    features: dict[str, str]
+    task: Task
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that the query has to yield."""
+        return tuple(dict.fromkeys([*self.beside, *self.features]))
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Those that stand beside the answers, the key first."""
+        return tuple(dict.fromkeys([self.row, *self.keep]))
+
+
+def asked_of(release: Release, keep: tuple[str, ...]) -> Asked:
+    """What the rows of a night are asked."""
+    prepared = release.prepared
+    return Asked(row=prepared.row, keep=keep, features=prepared.features, task=prepared.task)
+
+
+def graph_of(workspace: Workspace, release: Release) -> bytes:
+    """The release's graphs as one, for ONNX Runtime.
 
     Raises:
         ConfigError: ONNX Runtime does not run a part of it.
-        GateError: Triton refuses the bundle.
         NotFoundError: its files are gone with all that they were made from.
-        UnavailableError: Triton does not answer.
     """
+    from components.edge import joined
     from components.mend import mend
 
     mend(workspace, release)
-    features = release.prepared.features
-    if through == "triton":
-        from components.serving import stand_by
-
-        stand_by(workspace, release.bundle, release.project)
-        return lambda rows: _of_triton(workspace, release, to_tensors(rows, features))
-    from components.adapters.onnx_scorer import OnnxScorer
-    from components.edge import joined
-
     try:
-        scorer = OnnxScorer(joined(workspace, release))
+        return joined(workspace, release)
     except ConfigError as error:
         error.next_step = "scoring: {through: triton} in project.yaml"
         raise
-    return lambda rows: scorer(to_coded(rows, features))
+
+
+def in_process(graph: bytes, asked: Asked) -> Ask:
+    """ONNX Runtime in this process, for as many threads as ask it."""
+    from components.adapters.onnx_scorer import OnnxScorer
+
+    scorer = OnnxScorer(graph)
+    return lambda rows: scorer(to_coded(rows, asked.features))
+
+
+def through_triton(workspace: Workspace, release: Release) -> Ask:
+    """The profile's server.
+
+    Raises:
+        GateError: it refuses the bundle.
+        NotFoundError: the bundle's files are gone with all that they were made from.
+        UnavailableError: it does not answer.
+    """
+    from components.mend import mend
+    from components.serving import stand_by
+
+    mend(workspace, release)
+    stand_by(workspace, release.bundle, release.project)
+    return lambda rows: _of_triton(workspace, release, to_tensors(rows, release.prepared.features))
 
 
 def _of_triton(workspace: Workspace, release: Release, tensors: Tensors) -> Tensors:
@@ -71,25 +110,29 @@ def _of_triton(workspace: Workspace, release: Release, tensors: Tensors) -> Tens
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def answered(
-    batch: pa.RecordBatch, release: Release, ask: Ask, keep: tuple[str, ...], prefix: str, first: int, path: Path
-) -> None:
-    """Write the answers to a batch, whose first row is row `first` of the night, to `path`.
+def answers(batch: pa.RecordBatch, asked: Asked, ask: Ask) -> pa.Table:
+    """The answers to a batch, with what stands beside them.
 
     Raises:
         ConfigError: an input has another type than the model's.
         GateError: an answer is none.
     """
     import pyarrow as pa
+
+    rows = _typed(pa.Table.from_batches([batch]), asked.features)
+    said = ask(rows)
+    columns = {name: rows[name].cast(plain(rows.schema.field(name).type)) for name in asked.beside}
+    return pa.table(columns | _columns(said, asked.task))
+
+
+def write(answered: pa.Table, asked: Asked, prefix: str, first: int, path: Path) -> None:
+    """Write answers, whose first row is row `first` of the night, to `path`, with a receipt for each."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    prepared = release.prepared
-    rows = _typed(pa.Table.from_batches([batch]), prepared)
-    answers = ask(rows)
-    columns = {name: rows[name] for name in dict.fromkeys([prepared.row, *keep])}
-    columns |= _columns(answers, prepared)
-    columns[RECEIPT] = _receipts(prefix, first, rows.num_rows)
-    repeated = [name for name in (*keep, LABEL) if name in columns and not pa.types.is_nested(columns[name].type)]
+    columns = dict(zip(answered.column_names, answered.columns, strict=True))
+    columns[RECEIPT] = _receipts(prefix, first, answered.num_rows)
+    repeated = [name for name in (*asked.keep, LABEL) if name in columns and not pa.types.is_nested(columns[name].type)]
     pq.write_table(
         pa.table(columns),
         path,
@@ -100,12 +143,12 @@ def answered(
     )
 
 
-def _typed(rows: pa.Table, prepared: Prepared) -> pa.Table:
+def _typed(rows: pa.Table, features: Mapping[str, str]) -> pa.Table:
     """The inputs as the model's types, as `prepare` makes them."""
     import pyarrow as pa
 
     arrow = {"string": pa.string(), "double": pa.float64(), "bigint": pa.int64()}
-    for name, kind in prepared.features.items():
+    for name, kind in features.items():
         column = rows.column_names.index(name)
         try:
             field = rows.schema.field(name)
@@ -120,7 +163,7 @@ def _typed(rows: pa.Table, prepared: Prepared) -> pa.Table:
     return rows
 
 
-def _columns(answers: Tensors, prepared: Prepared) -> dict[str, Any]:
+def _columns(said: Tensors, task: Task) -> dict[str, Any]:
     """The tensors of the task's answer as columns: numbers as the 32-bit floats that they are.
 
     Raises:
@@ -130,9 +173,9 @@ def _columns(answers: Tensors, prepared: Prepared) -> dict[str, Any]:
     import pyarrow as pa
 
     found: dict[str, Any] = {}
-    for name in answer_names(prepared.task):
-        tensor = answers[name]
-        if name == NUMBERS[prepared.task] and not np.isfinite(tensor).all():
+    for name in answer_names(task):
+        tensor = said[name]
+        if name == NUMBERS[task] and not np.isfinite(tensor).all():
             strays = int((~np.isfinite(tensor)).any(axis=1).sum())
             raise GateError(f"{strays} of {len(tensor)} answers are no numbers", next_step="look at the rows' inputs")
         found[name] = list_column(tensor) if tensor.shape[1] > 1 else pa.array(tensor.ravel())

@@ -8,17 +8,7 @@ from pydantic import Field, PositiveInt
 
 from components.schedule import Schedule
 from components.settings import Name, Settings
-
-
-class Sink(Settings):
-    """Where readers find the newest night beside the data store: as a whole, under one name."""
-
-    kind: Literal["delta", "online", "postgres", "redis"]
-    """`online`: the profile's store of features, which is files of this machine, or its Redis."""
-    connection: Name | None = None
-    """Of the profile; `online` needs none."""
-    table: Name | None = None
-    """What it is called there; default: `PROJECT_scores`, or `PROJECT_best` where rows are ranked."""
+from components.sink_settings import Sink
 
 
 class Rank(Settings):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ import msgspec
 from components.connections import url_of
 from components.errors import ConfigError
 from components.online import key_of
-from components.scoring_settings import Sink as Settings
+from components.sink_settings import Sink as Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,13 +29,15 @@ ADAPTERS: Final = {
 """Kind -> its class, made of a URL; imported when it is first needed."""
 
 EXTRAS: Final = {"delta": "sources", "postgres": "postgres"}
+BATCH: Final = 65_536
+"""Rows that a sink gets at a time."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
-def opened(workspace: Workspace, name: str, sink: Settings) -> Sink:
-    """The sink `name` of a project.
+def opened(workspace: Workspace, setting: str, sink: Settings) -> Sink:
+    """A sink of a project, which project.yaml has as `setting`: `scoring.sinks.shop`.
 
     Raises:
         ConfigError: the profile has no such connection, or what it takes is not installed.
@@ -43,7 +46,7 @@ def opened(workspace: Workspace, name: str, sink: Settings) -> Sink:
         return TableSink(workspace.features, "the store of features")
     if sink.connection is None:
         raise ConfigError(
-            f"scoring.sinks.{name}: no connection",
+            f"{setting}: no connection",
             accepted=", ".join(sorted(workspace.profile.connections)) or "a connection of the profile; there is none",
             next_step="connection: NAME in project.yaml, and NAME under `connections` in the profile",
         )
@@ -58,11 +61,56 @@ def opened(workspace: Workspace, name: str, sink: Settings) -> Sink:
         made: Sink = getattr(importlib.import_module(module), kind)(url)
     except ImportError as error:
         raise ConfigError(
-            f"scoring.sinks.{name}: {error}",
+            f"{setting}: {error}",
             accepted="what a sink of that kind is written with",
             next_step=f"pip install 'trilha[{EXTRAS[sink.kind]}]'",
         ) from error
     return made
+
+
+def brought(
+    workspace: Workspace,
+    setting: str,
+    sink: Settings,
+    table: str,
+    night: str,
+    files: Callable[[], Iterable[Path]],
+    key: str | None = None,
+) -> str:
+    """Let a sink's table be the rows of some Parquet files, unless it is already; returns where it is.
+
+    Args:
+        workspace: whose profile says where the sink is.
+        setting: what project.yaml calls it.
+        sink: what it is.
+        table: what readers call the rows.
+        night: what they are known by; the sink takes it down in the transaction that makes them visible.
+        files: all of the same columns; asked for where the rows are not there yet.
+        key: the column that names a row; None: the first one.
+    """
+    target = opened(workspace, setting, sink)
+    if not target.holds(table, night):
+        paths = list(files())
+        schema = _key_first(paths[0], key)
+        target.write(table, night, schema, _batches(paths, schema.names))
+    return f"{target.where}, {table}"
+
+
+def _key_first(path: Path, key: str | None) -> pa.Schema:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path).remove_metadata()
+    return pa.schema(sorted(schema, key=lambda field: field.name != key))
+
+
+def _batches(paths: list[Path], names: list[str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow.parquet as pq
+
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH):
+                yield batch.select(names)
 
 
 def without_password(url: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -24,6 +25,23 @@ def is_spark(url: str) -> bool:
     return urlsplit(url).scheme in {"k8s", "sc", "spark"}
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What workers make of rows, in their own processes, where the same Trilha is installed.
+
+    Args:
+        columns: of the query that it takes.
+        function: makes what is made of a batch, from `told` and `data`; it is called there by its name.
+        told: what it has to know, as text.
+        data: what it has to have: a model's bytes, say.
+    """
+
+    columns: tuple[str, ...]
+    function: Callable[[str, bytes], Callable[[pa.RecordBatch], pa.RecordBatch]]
+    told: str
+    data: bytes
+
+
 class Found(Protocol):
     """What an engine yields for a query."""
 
@@ -35,6 +53,9 @@ class Found(Protocol):
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as they come, once."""
+
+    def worked(self, work: Work) -> Iterator[pa.RecordBatch] | None:
+        """What workers of the engine make of the rows, in the rows' order; None where it has none."""
 
 
 class Rows:
@@ -58,7 +79,19 @@ class Rows:
             return self._found.count()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        batches = self._found.batches()
+        yield from self._ahead(self._found.batches())
+
+    def worked(self, work: Work) -> Iterator[pa.RecordBatch] | None:
+        """What workers of the engine make of the rows, in the rows' order; None where it has none.
+
+        Raises:
+            ConfigError: a worker cannot do it; and whatever the work itself raises there.
+        """
+        with _engine_errors(self._source, self._tables):
+            made = self._found.worked(work)
+        return None if made is None else self._ahead(made)
+
+    def _ahead(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with _engine_errors(self._source, self._tables), ThreadPoolExecutor(1, thread_name_prefix="rows") as engine:
             coming = engine.submit(next, batches, None)  # the engine makes the next one while this one is used
             while (batch := coming.result()) is not None:
@@ -78,7 +111,7 @@ def query(
         url: `duckdb://`, `spark://HOST:7077`, or what Ibis connects to.
         tables: name -> its Parquet files, whatever their suffix.
         sql: one query in DuckDB's dialect.
-        order: a column of the result; None: as they come, which is the same each time on DuckDB.
+        order: a column of the result; None: that of the table, of a query that goes `sql_order.is_row_by_row`.
         source: what an error calls the query.
         scratch: a local folder.
 

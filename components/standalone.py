@@ -56,7 +56,7 @@ def standalone(path: Path, name: str, into: Path, target: str = "auto") -> Stand
     """
     from components.adapters.converters import graph_of
     from components.adapters.model_files import load
-    from components.adapters.triton_config import part_config, read_graph
+    from components.adapters.triton_config import as_run, part_config, read_graph
     from components.adapters.triton_model import TritonPythonModel
 
     part = load(path)
@@ -71,6 +71,7 @@ def standalone(path: Path, name: str, into: Path, target: str = "auto") -> Stand
     try:
         (whole / VERSION / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
         read = read_graph(whole / VERSION / "model.onnx")
+        read = as_run(read, whole / VERSION / "model.onnx") if target == "full" else read
         (whole / CONFIG).write_text(part_config(name, read, [one.name for one in read.outputs], target))
         if target == "auto":
             shutil.copyfile(inspect.getfile(TritonPythonModel), whole / VERSION / "model.py")

@@ -17,6 +17,7 @@ STEPS = {
     "export": "components.export:export",
     "ingest": "components.ingest:ingest",
     "ingest_partition": "components.partitions:ingest_partition",
+    "load": "components.load:load",
     "materialize": "components.online:materialize",
     "observe": "components.ingest:observe",
     "pick": "components.pick:pick",

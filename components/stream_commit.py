@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from components.adapters.store_rules import VALIDATION
 from components.artifacts import sha256
 from components.errors import ConflictError, GateError, NotFoundError
 from components.ledger import running_as
@@ -201,8 +202,9 @@ class StreamTable:
                 self._bury(head, fed, key)
             if fed.dead or fed.refused:
                 head = self._tidy(branch, head, fed, key)
+        held_to = {VALIDATION: digest(self._suite[1])}
         merged = self._store.merge(
-            head.id, MAIN, message=self._message(fed), metadata=fed.metadata(self._project), key=key
+            head.id, MAIN, message=self._message(fed), metadata={**fed.metadata(self._project), **held_to}, key=key
         )
         self._store.delete_branch(branch)
         done = told(merged, self._project, self._table)

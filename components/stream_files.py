@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from components.adapters.store_rules import VALIDATION
 from components.artifacts import sha256
 from components.errors import ConfigError
 from components.records import digest
@@ -137,5 +138,6 @@ class StreamFiles:
             key=key,
             move=True,
         )
-        self._store.merge(made.id, MAIN, message=message, metadata=metadata, key=key)
+        as_before = {**metadata, VALIDATION: f"as of {head}"}  # the same rows
+        self._store.merge(made.id, MAIN, message=message, metadata=as_before, key=key)
         self._store.delete_branch(branch)

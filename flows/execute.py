@@ -50,7 +50,7 @@ def lifecycle_of(project: str, profile: str, last: str | None = None, commit: st
     found = open_workspace(profile).store.resolve(commit).id if commit else None
     from flows.lifecycle import FROM_COMMIT, FROM_SOURCES, POLICIES, lifecycle  # not before the project is known
 
-    unused = FROM_SOURCES if found else FROM_COMMIT
+    unused = {*(FROM_SOURCES if found else FROM_COMMIT), *(() if settings.file.features.sinks else ("load",))}
     dag = _traced(
         lifecycle,
         (settings, profile, found),

@@ -7,6 +7,7 @@ from components.champion import champion
 from components.evaluate import evaluate
 from components.export import export
 from components.ingest import ingest, observe
+from components.load import load
 from components.online import materialize
 from components.prepare import prepare
 from components.project import Policy, Project
@@ -26,6 +27,7 @@ POLICIES = {
     "champion": Policy(cache=False),
     "adopt": Policy(retries=2),
     "ingest": Policy(retries=2),
+    "load": Policy(retries=2, cache=False),
     "register": Policy(retries=2),
 }
 """What holds unless `policy:` in project.yaml says otherwise."""
@@ -51,6 +53,9 @@ def lifecycle(do: Do, project: Project, profile: str, commit: str | None = None)
     prepared = do(
         prepare, project=name, profile=profile, commit=data, features=project.features, split=file.split, seed=file.seed
     )
+
+    for sink, where in file.features.sinks.items():
+        do.named(f"load-{sink}")(load, project=name, profile=profile, prepared=prepared, name=sink, sink=where)
 
     trials: list[Trial] = []
     for index, point in enumerate(points(file.search, file.seed)):

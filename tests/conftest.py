@@ -32,6 +32,7 @@ pytest_plugins = [
     "tests.redis_server",
     "tests.kafka",
     "tests.spark",
+    "tests.lakefs_server",
 ]
 
 # Keras and TensorFlow log with absl, whose handler keeps the standard error it was imported under and closes it when

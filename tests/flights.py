@@ -58,7 +58,7 @@ def place_flights(repository: Path, more: str = "") -> None:
     (folder / "project.yaml").write_text(PROJECT + more)
     (folder / "features.sql").write_text(QUERY)
     (folder / "expectations.yaml").write_text("tables: {}\n")
-    shutil.copytree(Path(__file__).parent / "small" / "notebooks", repository / "notebooks")
+    shutil.copytree(Path(__file__).parent / "small" / "notebooks", repository / "notebooks", dirs_exist_ok=True)
 
 
 def released(workspace: Workspace, fitted: Fitted) -> Release:

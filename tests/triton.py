@@ -56,8 +56,13 @@ class Triton:
 
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    """The Triton of the locked wheel, or the one on PATH, on free ports; it ends with the tests, however they end."""
-    server = start(tmp_path_factory.mktemp("triton"))
+    """The Triton of the locked wheel, or the one on PATH, on free ports."""
+    yield from running(tmp_path_factory.mktemp("triton"))
+
+
+def running(home: Path, backends: str | None = None) -> Iterator[Triton]:
+    """A server on free ports; it ends with the tests, however they end."""
+    server = start(home, backends=backends)
     try:
         yield server
     finally:
@@ -70,16 +75,17 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
         command(server.repository.parent, server.repository, 0, 0, 0)  # drops what a killed stub left in shared memory
 
 
-def start(home: Path, taken: Sequence[int] = (), without: Sequence[str] = ()) -> Triton:
+def start(home: Path, taken: Sequence[int] = (), without: Sequence[str] = (), backends: str | None = None) -> Triton:
     """Start a server that ends with this process at the latest; on the ports that are given, and free ones.
 
     Args:
         home: of the server.
         taken: ports.
         without: how options begin that it is started without.
+        backends: a folder of others.
     """
     ports = [*taken, *free_ports(3 - len(taken))]
-    arguments, environment = command(home, home / "models", *ports)
+    arguments, environment = command(home, home / "models", *ports, more=backends)
     arguments = [argument for argument in arguments if not argument.startswith(tuple(without))]
     log = home / "log"
     with log.open("wb") as output:

@@ -30,6 +30,7 @@ from components.adapters.store_rules import (
     check_edits,
     check_name,
     check_new_ref,
+    check_validated,
     conflict,
     is_commit_id,
     tree_digest,
@@ -176,6 +177,7 @@ class GitStore:
         return self._advance(branch, change, to_text(message, key, metadata), key, expected=expected)
 
     def merge(self, source: str, into: str, *, message: str, metadata: Mapping[str, str], key: str) -> Revision:
+        check_validated(source, into, metadata)
         theirs = self._commit(source)
 
         def change(head: pygit2.Commit) -> Id:

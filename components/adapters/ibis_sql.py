@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import ibis
     import pyarrow as pa
 
+    from components.sql_engine import Work
+
 BATCH = 131_072
 """Rows that come at a time."""
 
@@ -35,6 +37,9 @@ class IbisRows:
         """The rows, as the engine comes to them."""
         yield from self._expression.to_pyarrow_batches(chunk_size=BATCH)
 
+    def worked(self, work: Work) -> None:
+        """It is done here, by whoever asks."""
+
 
 @contextmanager
 def rows_of(
@@ -46,7 +51,7 @@ def rows_of(
         url: Ibis' URL of the engine.
         tables: name -> its Parquet files, whatever their suffix.
         query: one that `sql_rules.checked` let through.
-        order: a column of the result; None: as the engine yields them.
+        order: a column of the result; None: as DuckDB comes to them.
         scratch: a local folder for what does not fit into memory.
     """
     import ibis

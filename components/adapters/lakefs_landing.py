@@ -8,16 +8,22 @@ leaves a hidden branch that nobody reads; the next attempt under the same key re
 Once: the commit carries its key, and the branch's log is searched for it before anything lands.
 
 On its head: lakeFS merges into whatever the head has become. So every merge says in its metadata which head it is meant
-for, and a hook, which lakeFS runs inside its update of the branch, refuses it on any other. The hook is an object of
-the repository, on every branch, as `.gitattributes` is in a Git repository.
+for, and a hook, which lakeFS runs inside its update of the branch, refuses it on any other.
+
+Validated: another hook refuses merges into `main` that do not say what found their data good, whoever asks for them.
+What has a key of ours and one parent is no merge but a commit. Hooks are an object of the repository, on every branch,
+as `.gitattributes` is in a Git repository; lakeFS takes them from the branch that is merged.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
+from typing import cast
 from uuid import uuid4
 
 import lakefs
@@ -26,26 +32,44 @@ from lakefs.models import Commit
 from urllib3.exceptions import HTTPError
 
 from components.adapters.lakefs_terms import HEAD, KEY, decoded, encoded, to_revision
-from components.adapters.store_rules import MAIN, check_name
-from components.errors import ConfigError, ConflictError, NotFoundError
+from components.adapters.store_rules import MAIN, VALIDATION, check_name
+from components.errors import ConfigError, ConflictError, GateError, NotFoundError
 from components.ports import Revision
 
 ACTIONS = "_lakefs_actions/"
 """Where lakeFS looks for what it has to do; none of it is data."""
 HOOK_PATH = f"{ACTIONS}trilha.yaml"
 TRIGGERS_PATH = f"{ACTIONS}trilha-triggers.yaml"
+EXPECTED = "expected-head"
 HOOK = f"""\
 name: trilha
 on:
   pre-merge: {{}}
 hooks:
-  - id: expected-head
+  - id: {EXPECTED}
     type: lua
     properties:
       script: |
         local head = action.commit.metadata["{HEAD}"]
-        if head and head ~= action.commit.parents[1] then error("the branch has moved") end
+        if head and head ~= action.commit.parents[1] then require("hook").fail("the branch has moved") end
+  - id: validated
+    type: lua
+    properties:
+      script: |
+        local strings, told, project = require("strings"), action.commit.metadata, "PROJECT"
+        local ours = told["{KEY}"] and #action.commit.parents == 1
+        if action.branch_id == "{MAIN}" and not ours and (told["{VALIDATION}"] or "") == "" then
+          local source = action.merge_source
+          if strings.has_prefix(source, "ingestS") then
+            source = strings.replace(strings.replace(source, "S", "/", -1), "D", ".", -1)
+            project = strings.split(source, "/")[2]
+          end
+          require("hook").fail("'" .. source .. "' was not validated; accepted: a merge into '{MAIN}' by a run; " ..
+            "next: trilha run " .. project)
+        end
 """
+_REFUSAL = re.compile(r"hook '([^']+)': (?:action failed: )?(.*)")
+"""A hook and what it says, in a line of lakeFS' answer."""
 ATTEMPTS = 100
 """Each failed one means that another writer came through."""
 
@@ -91,7 +115,7 @@ class Landing:
     @contextmanager
     def scratch(self, branch: str, key: str) -> Iterator[lakefs.Branch]:
         """A hidden branch at the head of `branch`; gone on leaving."""
-        scratch = self._repo.branch(_scratch_prefix(branch, key) + uuid4().hex)
+        scratch = self._repo.branch(scratch_name(branch, key))
         scratch.create(self.head(branch).id, hidden=True)
         try:
             yield scratch
@@ -131,6 +155,7 @@ class Landing:
 
         Raises:
             ConflictError: the head is not `expected`.
+            GateError: a hook refuses it.
             ConflictException: both sides changed a path.
         """
         for _ in range(ATTEMPTS):
@@ -148,8 +173,9 @@ class Landing:
                     strategy=strategy,
                 )
             except ServerException as error:
-                if error.status_code != HTTPStatus.PRECONDITION_FAILED:  # what the hook answers
+                if error.status_code != HTTPStatus.PRECONDITION_FAILED:  # what a hook answers
                     raise
+                self._check_moved(into, error)
                 continue  # another writer came first
             revision = to_revision(self._repo.ref(landed).get_commit())
             if revision.parents[0] != head.id:
@@ -158,15 +184,13 @@ class Landing:
         raise ConflictError(f"branch {into!r} kept moving", next_step="try again")
 
     def put_hook(self, scratch: lakefs.Branch) -> None:
-        """See to it that the next commit of a hidden branch carries the hook."""
-        hook = scratch.object(HOOK_PATH)
-        if not hook.exists():
-            hook.upload(HOOK.encode())
+        """See to it that the next commit of a hidden branch carries the hooks as they are now."""
+        if not _has(scratch, HOOK_PATH, HOOK):
+            scratch.object(HOOK_PATH).upload(HOOK.encode())
 
     def put_triggers(self, branch: str, text: str) -> None:
         """Have a commit on top of `branch` carry the action file `text`, unless the branch has it already."""
-        there = self.branch(branch).head.object(TRIGGERS_PATH)
-        if there.exists() and there.reader("rb").read() == text.encode():
+        if _has(self.branch(branch).head, TRIGGERS_PATH, text):
             return
         key = f"triggers-{uuid4().hex}"
         with self.scratch(branch, key) as scratch:
@@ -176,16 +200,17 @@ class Landing:
             self.land(scratch, branch, message="Watch branches", metadata={}, key=key)
 
     def install_hook(self) -> None:
-        """Put the hook on `main` where it is not there yet, once it has been seen to refuse what it has to.
+        """Put the hooks on `main` where they are not there as they are now, once they have been seen to refuse.
 
         Raises:
             ConfigError: the server does not run hooks.
         """
-        if self._repo.ref(MAIN).object(HOOK_PATH).exists():
+        if _has(self._repo.ref(MAIN), HOOK_PATH, HOOK):
             return
+        key = f"hook {hashlib.sha256(HOOK.encode()).hexdigest()} on {self.head(MAIN).id}"
         with self.scratch(MAIN, "hook") as hooked, self.scratch(MAIN, "probe") as probe:
             self.put_hook(hooked)
-            hooked.commit("Watch heads", allow_empty=True)
+            hooked.commit("Watch merges", allow_empty=True)
             try:
                 hooked.merge_into(probe, metadata={HEAD: "another"}, allow_empty=True)
             except ServerException as error:
@@ -193,7 +218,17 @@ class Landing:
                     raise
             else:
                 raise _no_hooks()
-            self.land(hooked, MAIN, message="Watch heads", metadata={}, key="hook")
+            self.land(hooked, MAIN, message="Watch merges", metadata={}, key=key)
+
+    def _check_moved(self, into: str, error: ServerException) -> None:
+        """Refuse what a hook refused for another reason than that the branch has moved."""
+        found = dict(_REFUSAL.findall(str(error.body.get("message"))))
+        if found and EXPECTED not in found:
+            name, why = next(iter(found.items()))
+            raise GateError(
+                f"hook {name!r} of lakeFS refuses what was to come to {into!r}: {why.strip()}",
+                next_step=f"lakectl actions runs list lakefs://{self._repo.id}",
+            ) from error
 
     def _done(self, branch: str, head: Commit, key: str, expected: str | None) -> Revision | None:
         for commit in self._repo.ref(head.id).log(first_parent=True):
@@ -206,6 +241,19 @@ class Landing:
                 next_step="look at the newest commit and try again on top of it",
             )
         return None
+
+
+def _has(ref: lakefs.Reference, path: str, text: str) -> bool:
+    """Whether an object is there and holds this text."""
+    try:
+        return cast("bytes", ref.object(path).reader("rb").read()) == text.encode()
+    except NotFoundException:
+        return False
+
+
+def scratch_name(branch: str, key: str) -> str:
+    """A new hidden branch's; it says when it was made, for lakeFS does not."""
+    return f"{_scratch_prefix(branch, key)}{int(time.time()):08x}{uuid4().hex}"
 
 
 def _scratch_prefix(branch: str, key: str) -> str:

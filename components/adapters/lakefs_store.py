@@ -6,7 +6,6 @@ object that is not staged on this machine already.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,16 +25,25 @@ from lakefs.exceptions import (
 )
 from lakefs.models import Commit, ObjectInfo
 from lakefs.object import StoredObject
-from lakefs_sdk.models.object_stage_creation import ObjectStageCreation
 from lakefs_sdk.models.revert_creation import RevertCreation
 
 from components.adapters.lakefs_client import connect
 from components.adapters.lakefs_landing import ACTIONS, Landing
 from components.adapters.lakefs_others import Others
+from components.adapters.lakefs_parts import Parts
 from components.adapters.lakefs_sweep import LakeFSSweep, hold, let_go
-from components.adapters.lakefs_terms import border, decoded, encoded, to_entry, to_metadata, to_revision, words
+from components.adapters.lakefs_terms import border, decoded, encoded, to_entry, to_revision, words
+from components.adapters.lakefs_uploads import REQUESTS, Uploads
 from components.adapters.object_folder import ObjectFolder
-from components.adapters.store_rules import MAIN, check_edits, check_name, check_new_ref, conflict, tree_digest
+from components.adapters.store_rules import (
+    MAIN,
+    check_edits,
+    check_name,
+    check_new_ref,
+    check_validated,
+    conflict,
+    tree_digest,
+)
 from components.errors import ConfigError, ConflictError, NotFoundError
 from components.ports import NOWHERE, Address, Change, Entry, Revision
 
@@ -46,8 +54,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-REQUESTS = 4
-"""Objects on their way at the same time."""
 BATCH = 1000
 """Paths that lakeFS deletes in one request."""
 
@@ -88,9 +94,10 @@ class LakeFSStore:
         self.url = settings.url
         self._repo = lakefs.Repository(settings.repository, client)
         self._revert_api = client.sdk_client.branches_api
-        self._stage_api = client.sdk_client.internal_api
         self._landing = Landing(self._repo)
         self._cache = cache
+        self._parts = Parts(settings, self._repo, client)
+        self._uploads = Uploads(self._repo, client, cache, self._parts)
         self._others = others
         self._initialize(settings.namespace)
 
@@ -236,8 +243,7 @@ class LakeFSStore:
             entries = self._cache.take(puts, move=move)
             try:
                 with self._landing.scratch(branch, key) as scratch:
-                    self._upload(scratch, [entry for entry in entries if entry.path not in addresses])
-                    self._refer(scratch, {entry: addresses[entry.path] for entry in entries if entry.path in addresses})
+                    self._uploads.send(scratch, entries, addresses)
                     self._delete(scratch, deletes, branch)
                     self._landing.put_hook(scratch)
                     scratch.commit(message, allow_empty=True)
@@ -250,35 +256,13 @@ class LakeFSStore:
                         expected=expected,
                         strategy="source-wins",  # the last writer of a path wins, as anywhere
                     )
+                self._uploads.forget(entries)
             except NotFoundException:  # the hidden branch: another attempt under this key was first, and tidied up
                 done = self._landing.done(branch, key, expected)
                 if done is None:
                     raise
         self._landing.tidy_up(branch, key)
         return done
-
-    def _upload(self, scratch: lakefs.Branch, entries: Sequence[Entry]) -> None:
-        def send(entry: Entry) -> None:
-            target = scratch.object(entry.path).writer("wb", metadata=to_metadata(entry))
-            with self._cache.path(entry.sha256).open("rb") as source, target:
-                shutil.copyfileobj(source, target, 1 << 20)
-
-        with ThreadPoolExecutor(REQUESTS) as pool:
-            list(pool.map(send, entries))
-
-    def _refer(self, scratch: lakefs.Branch, entries: Mapping[Entry, Address]) -> None:
-        """Have the branch name objects that lie elsewhere in the server's storage: their bytes are not moved."""
-        for entry, address in entries.items():
-            order = ObjectStageCreation(
-                physical_address=address.physical,
-                checksum=address.checksum,
-                size_bytes=entry.size,
-                metadata=to_metadata(entry),
-                mtime=None,
-                content_type=None,
-            )
-            with api_exception_handler():
-                self._stage_api.stage_object(self._repo.id, scratch.id, entry.path, order)
 
     def _delete(self, scratch: lakefs.Branch, paths: Sequence[str], branch: str) -> None:
         for path in paths:
@@ -289,6 +273,7 @@ class LakeFSStore:
 
     @_at_border
     def merge(self, source: str, into: str, *, message: str, metadata: Mapping[str, str], key: str) -> Revision:
+        check_validated(source, into, metadata)
         theirs = self._repo.ref(self._commit(source).id)
         try:
             return self._landing.land(theirs, into, message=message, metadata=metadata, key=key, squash=False)
@@ -334,7 +319,7 @@ class LakeFSStore:
         before: float,
         going: Collection[str] = (),  # noqa: ARG002  # what a tag holds here, no copy of it is needed for
     ) -> LakeFSSweep:
-        return LakeFSSweep(self.url, self._repo, self._landing, self._cache, needed, before)
+        return LakeFSSweep(self.url, self._repo, self._landing, self._parts, self._cache, needed, before)
 
     def put_triggers(self, branches: Sequence[str], text: str) -> None:
         """Have `main` and `branches`, made where there are none, carry the action file `text`."""

@@ -16,14 +16,15 @@ import lakefs
 from lakefs.exceptions import NotFoundException
 
 from components.adapters.lakefs_landing import Landing
+from components.adapters.lakefs_parts import Parts
 from components.adapters.lakefs_terms import KEY, border
 from components.adapters.object_folder import ObjectFolder
 from components.adapters.store_rules import MAIN
 from components.ports import Leftover
 
 INGESTS: Final = "ingest/"
-_UPLOAD: Final = re.compile(r"T[0-9a-f]{16}-[0-9a-f]+")
-"""The hidden branch of a commit that is being made."""
+_UPLOAD: Final = re.compile(r"T[0-9a-f]{16}-(?:([0-9a-f]{8})[0-9a-f]{32}|[0-9a-f]+)")
+"""The hidden branch of a commit that is being made, with the second it was made in; earlier ones do not say it."""
 _HOLDS: Final = "K"
 """How the names of the hidden branches begin that hold what a tag names."""
 
@@ -35,6 +36,7 @@ class LakeFSSweep:
         url: the server's.
         repository: the SDK's.
         landing: its branches.
+        parts: what is uploaded in parts.
         cache: the objects that are staged on this machine.
         needed: names, ids of commits among them.
         before: POSIX seconds.
@@ -45,6 +47,7 @@ class LakeFSSweep:
         url: str,
         repository: lakefs.Repository,
         landing: Landing,
+        parts: Parts,
         cache: ObjectFolder,
         needed: Collection[str],
         before: float,
@@ -52,6 +55,7 @@ class LakeFSSweep:
         self._url = url
         self._repo = repository
         self._landing = landing
+        self._parts = parts
         self._cache = cache
         self._needed = needed
         self._before = before
@@ -63,7 +67,7 @@ class LakeFSSweep:
             if stat.st_mtime < self._before
         ]
         with border(self._url):
-            return [*self._branches(), *self._uploads(), *copies]
+            return [*self._branches(), *self._uploads(), *self._parts.leftovers(self._before), *copies]
 
     def discard(self, leftovers: Sequence[Leftover]) -> list[Leftover]:
         with border(self._url):
@@ -73,9 +77,15 @@ class LakeFSSweep:
     def _discard(self, leftover: Leftover) -> bool:
         if leftover.kind == "copy":
             return self._cache.discard(leftover.id, self._before)
-        now = self._branches() if leftover.kind == "branch" else self._uploads()
+        if leftover.kind == "part":
+            now = self._parts.leftovers(self._before)
+        else:
+            now = self._branches() if leftover.kind == "branch" else self._uploads()
         if leftover.id not in {one.id for one in now}:
             return False
+        if leftover.kind == "part":
+            self._parts.discard(leftover.id)
+            return True
         with suppress(NotFoundException):
             self._repo.branch(leftover.id).delete()
         return True
@@ -94,11 +104,14 @@ class LakeFSSweep:
     def _uploads(self) -> Iterator[Leftover]:
         """Hidden branches that killed commits left."""
         for branch in self._repo.branches(prefix="T", show_hidden=True):
-            if not _UPLOAD.fullmatch(branch.id):
+            named = _UPLOAD.fullmatch(branch.id)
+            if named is None:
                 continue
             with suppress(NotFoundException):  # it is gone by now
                 staged = [one for one in branch.uncommitted() if one.type != "removed"]
                 moments = [branch.object(one.path).stat().mtime for one in staged]
+                if named[1]:
+                    moments.append(int(named[1], 16))
                 head = branch.get_commit()
                 if head.parents and KEY not in (head.metadata or {}):  # its own: what is on a branch has a key
                     moments.append(head.creation_date)

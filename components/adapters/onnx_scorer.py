@@ -76,3 +76,10 @@ def by_places(model: Model) -> Model:
         graph.input.extend([tensor(words, STRING, 1), place])
         graph.node.insert(0, helper.make_node("Gather", [words, places], [text.name], axis=0))
     return model
+
+
+def version() -> str:
+    """Of ONNX Runtime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)

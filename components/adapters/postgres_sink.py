@@ -174,7 +174,7 @@ def _type(field: pa.Field) -> str:
         raise ConfigError(
             f"column {field.name!r} is {kind}",
             accepted=", ".join(map(str, known)),
-            next_step="cast it in the query, or leave it out of `scoring.keep`",
+            next_step="cast it in the query, or leave it out",
         )
     return known[kind]
 

@@ -17,7 +17,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from components.adapters.redis_errors import plainly
-from components.errors import ConfigError, NotFoundError
+from components.errors import ConfigError, GateError, NotFoundError
 
 if TYPE_CHECKING:
     from components.workspace import Workspace
@@ -79,13 +79,21 @@ class RedisFeatures:
         with plainly():
             self._redis.hset(part, WHOLE, b"1")
             self._redis.expire(part, LEFT)
-            left = iter(pairs)
+            left, written, new = iter(pairs), 0, 0
             with self._redis.pipeline(transaction=False) as pipeline:
                 while some := list(islice(left, AT_ONCE)):
                     pipeline.hset(part, items=[one for pair in some for one in pair])
+                    written += len(some)
                     if len(pipeline) == DEEP:
-                        pipeline.execute()
-                pipeline.execute()
+                        new += sum(pipeline.execute())
+                new += sum(pipeline.execute())
+            if new < written:  # a key took the place of its like
+                self._redis.unlink(part)
+                raise GateError(
+                    f"Redis: {written - new} rows of {project!r} repeat a key",
+                    accepted="one row a key",
+                    next_step="look at the query's joins",
+                )
             with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.persist(part)
                 pipeline.rename(part, _name(project, table))

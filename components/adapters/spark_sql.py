@@ -1,11 +1,12 @@
 """SQL on Apache Spark: the query of DuckDB's dialect, transpiled; its rows come back partition by partition, as Arrow.
 
 Workers need a Python of this minor version with pyarrow, and have to reach the tables' files by the paths or URLs that
-they have here.
+they have here. Those that make something of the rows (`SparkRows.worked`) need Trilha as well.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -15,11 +16,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from components.adapters.sql_rules import DIALECT
-from components.errors import ConfigError, UnavailableError
+from components.errors import ConfigError, UnavailableError, rebuilt
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+
+    from components.sql_engine import Work
+
+FILE, PLACE = "trilha_file", "trilha_place"
+"""Columns of a table whose order is kept: which of its files, and which row of it."""
+PORTS = {"spark": 7077, "sc": 15002}
+"""Of what is asked directly, where the URL names none: a master, or a server of Spark Connect."""
 
 
 class SparkRows:
@@ -37,10 +45,9 @@ class SparkRows:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as Arrow's own bytes: one partition is in memory at a time, and no row becomes a Python object."""
-        import pyarrow as pa
 
         def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            """Runs on the workers, where Trilha is not."""
+            """Runs on the workers, where Trilha need not be."""
             import pyarrow as pa
 
             for batch in batches:
@@ -49,10 +56,69 @@ class SparkRows:
                     writer.write_batch(batch)
                 yield pa.RecordBatch.from_pydict({"packed": pa.array([sink.getvalue().to_pybytes()], pa.binary())})
 
-        packed: Any = self._found.mapInArrow(pack, "packed binary")
-        for row in packed.toLocalIterator():
-            with pa.ipc.open_stream(pa.py_buffer(row.packed)) as reader:
-                yield from reader
+        yield from _unpacked(self._found.mapInArrow(pack, "packed binary"))
+
+    def worked(self, work: Work) -> Iterator[pa.RecordBatch]:
+        """What the executors make of the rows.
+
+        All of it is made first, on all executors, which keep it on their disks; then it comes a partition at a time.
+        What an executor took with it is made again by another one: from the same rows, since each has one place in the
+        order. So every row is there once, however often a task was tried.
+        """
+        from pyspark import StorageLevel
+
+        name, told, data = f"{work.function.__module__}:{work.function.__qualname__}", work.told, work.data
+
+        def there(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            """Runs on the workers. An error of ours is a row: Spark would try it again, and tell it as its own."""
+            import importlib
+            import json
+
+            import pyarrow as pa
+
+            make: Any = None
+            for batch in batches:
+                if not batch.num_rows:
+                    continue
+                packed = refused = None
+                try:
+                    if make is None:
+                        module, _, function = name.partition(":")
+                        make = getattr(importlib.import_module(module), function)(told, data)
+                    made = make(batch)
+                    sink = pa.BufferOutputStream()
+                    with pa.ipc.new_stream(sink, made.schema) as writer:
+                        writer.write_batch(made)
+                    packed = sink.getvalue().to_pybytes()
+                except ImportError as error:
+                    refused = {"error": "ConfigError", "problem": f"a worker of Spark: {error}", "details": ""}
+                    refused |= {"accepted": "the Trilha that runs here", "next": "let workers have the same image"}
+                except Exception as error:
+                    if not hasattr(error, "as_dict"):
+                        raise
+                    refused = error.as_dict()
+                said = refused and json.dumps(refused)
+                row = {"packed": pa.array([packed], pa.binary()), "refused": pa.array([said], pa.string())}
+                yield pa.RecordBatch.from_pydict(row)
+
+        made = self._found.select(*work.columns).mapInArrow(there, "packed binary, refused string")
+        made = made.persist(StorageLevel.DISK_ONLY)
+        try:
+            (said,) = made.selectExpr("min(refused)").collect()  # has all partitions made, side by side
+            if said[0] is not None:
+                raise rebuilt(json.loads(said[0]))
+            yield from _unpacked(made)
+        finally:
+            made.unpersist()
+
+
+def _unpacked(packed: Any) -> Iterator[pa.RecordBatch]:
+    """The batches that workers packed, a partition after the other."""
+    import pyarrow as pa
+
+    for row in packed.toLocalIterator():
+        with pa.ipc.open_stream(pa.py_buffer(row.packed)) as reader:
+            yield from reader
 
 
 @contextmanager
@@ -64,16 +130,33 @@ def rows_of(url: str, tables: Mapping[str, Sequence[str]], query: str, *, order:
             of Spark's own.
         tables: name -> its Parquet files, by paths or URLs that the workers reach.
         query: one that `sql_rules.checked` let through.
-        order: a column of the result; None: as the workers have them.
+        order: a column of the result; None: that of the table's rows, of a query that is `sql_order.is_row_by_row`.
     """
     import sqlglot
+    from sqlglot import exp
 
     with session_at(url) as session:
         for name, files in tables.items():
-            session.read.parquet(*files).createOrReplaceTempView(name)
-        (text,) = sqlglot.transpile(query, read=DIALECT, write="spark")
-        found = session.sql(text)
+            table = session.read.parquet(*files)
+            (_placed(session, table, files) if order is None else table).createOrReplaceTempView(name)
+        tree = sqlglot.parse_one(query, read=DIALECT)
+        if order is None and isinstance(tree, exp.Select) and not tree.is_star:
+            tree = tree.select(FILE, PLACE)
+        found = session.sql(tree.sql(dialect="spark"))
+        if order is None:
+            found = found.orderBy(FILE, PLACE).drop(FILE, PLACE)
         yield SparkRows(found.orderBy(order) if order in found.columns else found)
+
+
+def _placed(session: SparkSession, table: DataFrame, files: Sequence[str]) -> DataFrame:
+    """A table whose rows say where they lie; Spark reads the largest files first."""
+    from pyspark.sql.functions import broadcast
+
+    known = session.createDataFrame([*zip(files, range(len(files)), strict=True)], f"trilha_path string, {FILE} int")
+    path = "regexp_replace(_metadata.file_path, '^file:/+', '/') as trilha_path"
+    rows = table.selectExpr("*", path, f"_metadata.row_index as {PLACE}").join(broadcast(known), "trilha_path", "left")
+    number = f"coalesce({FILE}, raise_error('a file that nobody asked for: ' || trilha_path)) as {FILE}"
+    return rows.selectExpr(*(f"`{name}`" for name in (*table.columns, PLACE)), number)
 
 
 def name_of(url: str) -> str:
@@ -125,41 +208,44 @@ def session_at(url: str) -> Iterator[SparkSession]:
         yield session
     finally:
         session.stop()
+        os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # left by Spark Connect, it refuses any other session
 
 
 def _check_answers(address: str) -> None:
-    """See that a standalone master answers, for which Spark itself would wait for minutes.
+    """See that a master or a server answers, for which Spark itself would wait for minutes.
 
     Raises:
         UnavailableError: it does not.
     """
     parts = urlsplit(address)
-    if parts.scheme != "spark":
+    if parts.scheme not in PORTS:
         return
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 7077), timeout=10).close()
+        socket.create_connection((parts.hostname or "", parts.port or PORTS[parts.scheme]), timeout=10).close()
     except OSError as error:
         raise UnavailableError(
             f"SQL engine {address}: {error.strerror or error}",
-            accepted="a Spark master that answers there",
+            accepted="a Spark that answers there",
             next_step="start it, or correct `sql` in the profile",
         ) from error
 
 
 def _settings(url: str) -> tuple[str, dict[str, str]]:
-    """The address, and Spark's settings: rows and times that are the same everywhere, no page that listens."""
+    """The address, and Spark's settings: rows and times that are the same everywhere, no page that listens.
+
+    A server of Spark Connect has settings of its own for what is not a session's.
+    """
     parts = urlsplit(url)
     settings = {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.timestampType": "TIMESTAMP_NTZ",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "131072",
     }
-    host = parts.hostname or ""
-    if _is_here(url):
+    host, drives = parts.hostname or "", parts.scheme != "sc"
+    if drives:
+        settings |= {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+    if drives and _is_here(url):
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     settings |= dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     scheme = "k8s://https" if parts.scheme == "k8s" else parts.scheme

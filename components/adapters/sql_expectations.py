@@ -23,6 +23,8 @@ from components.project import Expectation
 WHOLE: Final = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 NUMBERS: Final = WHOLE | {"FLOAT", "DOUBLE"}
 COMPARED: Final = NUMBERS | {"VARCHAR", "DATE", "TIMESTAMP"}
+MEMORY: Final = "1GB"
+"""More goes to the disk: whether millions of values are all different has to be kept somewhere."""
 APART: Final = re.compile(r"\\[WDSbBAZ]|\(\?")
 """What RE2 and Python take differently, or RE2 not at all."""
 
@@ -69,7 +71,8 @@ def holding(expectations: Sequence[Expectation], files: Sequence[Path], scratch:
         files: its Parquet files.
         scratch: a folder for what does not fit into memory.
     """
-    with duckdb.connect(config={"temp_directory": str(scratch), "preserve_insertion_order": False}) as connection:
+    with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(scratch)}) as connection:
+        connection.execute("set preserve_insertion_order = false")
         listed = [str(file) for file in files]
         found = connection.execute(
             "describe select * from read_parquet(?, union_by_name = true, hive_partitioning = false)", [listed]

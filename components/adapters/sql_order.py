@@ -41,21 +41,23 @@ def order_matters(query: str, tables: Mapping[str, Sequence[Path]]) -> bool:
     return not _sums_whole_numbers(tree, tables)
 
 
-def comes_in_order(query: str, tables: Mapping[str, Sequence[Path]]) -> bool:
-    """Whether DuckDB yields the rows in the same order each time: with one thread, or as it reads them.
+def is_row_by_row(query: str) -> bool:
+    """Whether it yields the rows of one table, each once or not at all, which any engine yields in the table's order.
 
     Args:
         query: one query in DuckDB's dialect.
-        tables: name -> its Parquet files.
     """
     import sqlglot
     from sqlglot import exp
 
-    if order_matters(query, tables):  # so it has one thread
-        return True
-    return not sqlglot.parse_one(query, read=DIALECT).find(
-        exp.AggFunc, exp.Distinct, exp.Group, exp.Join, exp.SetOperation
-    )
+    tree = sqlglot.parse_one(query, read=DIALECT)
+    source = tree.args.get("from_")
+    if not isinstance(tree, exp.Select) or source is None or not isinstance(source.this.this, exp.Identifier):
+        return False
+    if any(value for name, value in tree.args.items() if name not in {"expressions", "from_", "where"}):
+        return False
+    several = (exp.AggFunc, exp.Anonymous, exp.AnonymousAggFunc, exp.Columns, exp.UDTF, exp.Explode, exp.Window)
+    return not tree.find(*several) and len([*tree.find_all(exp.Query)]) == 1
 
 
 def _sums_whole_numbers(tree: exp.Expr, tables: Mapping[str, Sequence[Path]]) -> bool:

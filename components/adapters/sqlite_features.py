@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from components.disk import is_full
-from components.errors import NotFoundError, UnavailableError
+from components.errors import GateError, NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
     from components.workspace import Workspace
@@ -61,7 +61,14 @@ class SqliteFeatures:
                 with closing(sqlite3.connect(part)) as connection:
                     connection.execute("PRAGMA journal_mode = OFF")  # a file that is not whole is thrown away
                     connection.execute("CREATE TABLE known (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
-                    connection.executemany("INSERT INTO known VALUES (?, ?)", pairs)
+                    try:
+                        connection.executemany("INSERT INTO known VALUES (?, ?)", pairs)
+                    except sqlite3.IntegrityError as error:
+                        raise GateError(
+                            f"the store of features: rows of {project!r} repeat a key",
+                            accepted="one row a key",
+                            next_step="look at the query's joins",
+                        ) from error
                     connection.commit()
                 part.replace(path)
             finally:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from components.errors import ConfigError, ConflictError
+from components.errors import ConfigError, ConflictError, GateError
 from components.ports import Entry
 
 MAIN = "main"
 """The branch that every store has."""
+VALIDATION = "validation"
+"""The metadata of a merge into `main` that names what found the data good."""
 
 ACCEPTED = (
     "a-z, 0-9, '.', '_', '-' and '/'; each part starts with a letter or digit and ends in neither '.' nor '.lock'"
@@ -60,6 +62,18 @@ def check_edits(puts: Mapping[str, Path], deletes: Sequence[str]) -> None:
     both = sorted(puts.keys() & set(deletes))
     if both:
         raise ConfigError(f"path {both[0]!r} is both put and deleted", accepted="one or the other")
+
+
+def check_validated(source: str, into: str, metadata: Mapping[str, str]) -> None:
+    """Refuse a merge into `main` that did not come through the gate.
+
+    Raises:
+        GateError: it does not say what found its data good.
+    """
+    if into == MAIN and not metadata.get(VALIDATION):
+        raise GateError(
+            f"{source!r} was not validated", accepted=f"a merge into {MAIN!r} by a run", next_step="trilha run PROJECT"
+        )
 
 
 def tree_digest(entries: Iterable[Entry]) -> str:

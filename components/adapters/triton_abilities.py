@@ -70,13 +70,17 @@ def _gpus(server: Server, settings: Triton, target: str) -> str:
 
 
 def _rate_limit(server: Server, settings: Triton, target: str) -> str:
-    """A server with a rate limiter refuses a resource that is global and of a device; one without passes it over."""
+    """A server with a rate limiter refuses a resource that is global and of a device; one without passes it over.
+
+    One instance has both: where the second of two fails while they are loaded side by side, as the ONNX Runtime backend
+    does it, Triton 2.51 dies.
+    """
     if not any(group.rate_limiter for group in settings.instance_group):
         return ""
     name = "trilha-probe-rate"
     limited = InstanceGroup(rate_limiter=RateLimiter(resources=(Resource(name=name),)))
     try:
-        _probe(server, "rate", target, Triton(instance_group=(limited, limited)), contradict=True)
+        _probe(server, "rate", target, Triton(instance_group=(limited,)), contradict=True)
     except GateError as error:
         if name in error.details:
             return ""
@@ -110,7 +114,7 @@ def _probe(server: Server, what: str, target: str, settings: Triton, *, contradi
         what: ends its name.
         target: of the bundle, whose backend runs it.
         settings: its own.
-        contradict: make the resource of its last group a global one.
+        contradict: its resource is a global one too.
     """
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2 as proto
@@ -123,7 +127,10 @@ def _probe(server: Server, what: str, target: str, settings: Triton, *, contradi
     config = text_format.Parse(part_config(name, Graph((x,), (y,)), [y.name], target, settings), proto.ModelConfig())
     put_whole(config, settings)
     if contradict:
-        config.instance_group[-1].rate_limiter.resources[0].__setattr__("global", True)  # a word of Python's own
+        (resource,) = config.instance_group[0].rate_limiter.resources
+        config.instance_group[0].rate_limiter.resources.add(
+            name=resource.name, **{"global": True}
+        )  # a word of Python's
     graph: dict[str, str | bytes] = (
         {f"{VERSION}/model.py": _PYTHON} if target == "auto" else {f"{VERSION}/model.onnx": _identity()}
     )

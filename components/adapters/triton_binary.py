@@ -2,7 +2,8 @@
 
 The wheel's server brings the Python backend only. That backend starts one `triton_python_backend_stub` a model, which
 is built for one Python version and finds its packages through the first `python3` on PATH. The wheel keeps backend and
-stubs apart and stays as it was installed, so both are copied side by side into the profile's home, once.
+stubs apart and stays as it was installed, so both are copied side by side into the profile's home, once; backends that
+the profile names are linked beside them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from components import endpoints
-from components.errors import UnavailableError
+from components.errors import ConfigError, UnavailableError
 
 LOOPBACK: Final = "127.0.0.1"
 CACHE_BYTES: Final = 64 * 2**20
@@ -37,7 +39,13 @@ One lets it work with NumPy 2, the other has it end with its server.
 
 
 def command(
-    home: Path, repository: Path | str, grpc_port: int, http_port: int, metrics_port: int, host: str = LOOPBACK
+    home: Path,
+    repository: Path | str,
+    grpc_port: int,
+    http_port: int,
+    metrics_port: int,
+    host: str = LOOPBACK,
+    more: str | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """The arguments and the whole environment that start a Triton server under explicit model control.
 
@@ -48,14 +56,20 @@ def command(
         http_port: a free port, for health checks (`/v2/health/ready`).
         metrics_port: a free port, for Prometheus.
         host: the address that it listens on, which is loopback but in a container.
+        more: the profile's folder of backends (`services.triton.backends`).
 
     Raises:
+        ConfigError: there is no backend in `more`.
         UnavailableError: there is no server here, or its Python backend cannot run; says what to install.
     """
     if isinstance(repository, Path):
         repository.mkdir(parents=True, exist_ok=True)
     found = shutil.which("tritonserver")
-    server, options, environment = (found, [], dict(os.environ)) if found else _from_wheel(home)
+    others = _others(Path(more)) if more else []
+    if found:
+        server, options, environment = found, [f"--backend-directory={more}"] if more else [], dict(os.environ)
+    else:
+        server, options, environment = _from_wheel(home, others)
     caches = Path(server).resolve().parents[1] / "caches"
     if (caches / "local").is_dir():  # else Triton would not start
         options += [f"--cache-config=local,size={CACHE_BYTES}", f"--cache-directory={caches}"]
@@ -77,8 +91,24 @@ def command(
     ], environment
 
 
-def _from_wheel(home: Path) -> tuple[str, list[str], dict[str, str]]:
-    """The wheel's server, its options and its environment."""
+def _others(folder: Path) -> list[Path]:
+    """The backends in a folder like `/opt/tritonserver/backends`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = sorted(library.parent for library in folder.glob("*/libtriton_*.so"))
+    if not found:
+        raise ConfigError(
+            f"services.triton.backends: no backend in {folder}",
+            accepted="a folder with a folder for each, a libtriton_NAME.so in it, as /opt/tritonserver/backends",
+            next_step="correct services.triton.backends in the profile, or take it out",
+        )
+    return found
+
+
+def _from_wheel(home: Path, others: Sequence[Path]) -> tuple[str, list[str], dict[str, str]]:
+    """The wheel's server with its own Python backend and others, its options and its environment."""
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         raise UnavailableError(
@@ -88,7 +118,9 @@ def _from_wheel(home: Path) -> tuple[str, list[str], dict[str, str]]:
         )
     wheel = Path(spec.submodule_search_locations[0])
     environment = _environment(wheel.parent / "nvidia_pytriton.libs")
-    backends = _backends(wheel / "tritonserver", home, environment)
+    backends = _backends(wheel / "tritonserver", home, environment, others)
+    if others:
+        environment["LD_LIBRARY_PATH"] += f"{os.pathsep}{backends}"
     regions = _shared_memory(home)
     options = [f"--backend-directory={backends}", f"--backend-config=python,shm-region-prefix-name={regions}"]
     return str(wheel / "tritonserver" / "bin" / "tritonserver"), options, environment
@@ -116,11 +148,12 @@ def _environment(libraries: Path) -> dict[str, str]:
     return environment
 
 
-def _backends(source: Path, home: Path, environment: dict[str, str]) -> Path:
-    """The folder of backends with this Python's stub in it, copied whole or not at all."""
+def _backends(source: Path, home: Path, environment: dict[str, str], others: Sequence[Path]) -> Path:
+    """The folder of backends with this Python's stub in it, made whole or not at all; other backends are linked."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     repairs = [Path(__file__).with_name(f"{name}.py") for name in REPAIRS]
-    mark = hashlib.sha256(b"".join(repair.read_bytes() for repair in repairs)).hexdigest()[:8]
+    content = [*(repair.read_bytes() for repair in repairs), *(str(other.resolve()).encode() for other in others)]
+    mark = hashlib.sha256(b"".join(content)).hexdigest()[:8]
     target = home / "triton" / f"backends-{version('nvidia-pytriton')}-{python}-{mark}"
     if target.is_dir():
         return target
@@ -140,6 +173,7 @@ def _backends(source: Path, home: Path, environment: dict[str, str]) -> Path:
     with (part / "python" / "triton_python_backend_utils.py").open("a") as utilities:
         utilities.writelines(f"\n{line}  # put here by Trilha\n" for line in REPAIRS.values())
     _check(Path(shutil.copy2(stub, part / "python")), environment)
+    _link(part, source, others)
     try:
         part.rename(target)
     except OSError:
@@ -147,6 +181,19 @@ def _backends(source: Path, home: Path, environment: dict[str, str]) -> Path:
         if not target.is_dir():  # else another process was first
             raise
     return target
+
+
+def _link(folder: Path, source: Path, others: Sequence[Path]) -> None:
+    """Other backends beside the wheel's own, and the library of its server by the name that they look for it by.
+
+    The wheel has it under another name; the loader sees by the file that it is the one that is there already.
+    """
+    for other in others:
+        if not (folder / other.name).exists():
+            (folder / other.name).symlink_to(other.resolve())
+    if others:
+        library = next((source.parents[1] / "nvidia_pytriton.libs").glob("libtritonserver-*.so"))
+        (folder / "libtritonserver.so").symlink_to(library)
 
 
 def _run(stub: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

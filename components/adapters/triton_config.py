@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,23 @@ def read_graph(path: Path) -> Graph:
     fixed = {tensor.name for tensor in graph.initializer}
     inputs = tuple(_tensor(path, node) for node in graph.input if node.name not in fixed)
     return Graph(inputs, tuple(_tensor(path, node) for node in graph.output))
+
+
+def as_run(graph: Graph, path: Path) -> Graph:
+    """A graph with the widths that its file leaves open and ONNX Runtime works out.
+
+    Triton's ONNX Runtime backend asks ONNX Runtime, and refuses a configuration that leaves open what that knows.
+    """
+    from components.adapters.onnx_graphs import session
+
+    opened = session(path)
+    widths = {node.name: node.shape[1] for node in (*opened.get_inputs(), *opened.get_outputs())}
+
+    def known(tensor: Tensor) -> Tensor:
+        width = widths[tensor.name]
+        return replace(tensor, width=width) if tensor.width == -1 and isinstance(width, int) else tensor
+
+    return Graph(tuple(map(known, graph.inputs)), tuple(map(known, graph.outputs)))
 
 
 def _tensor(path: Path, node: Any) -> Tensor:

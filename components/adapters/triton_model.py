@@ -7,11 +7,36 @@ of Trilha is there. Inputs and outputs are those that the model's configuration 
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
+
+PATIENCE = 10
+"""The niceness of loading: it takes a tenth of a core that those who are served meanwhile would keep busy."""
+
+
+def _patiently(load: Callable[[], None]) -> None:
+    """Run `load` in a thread of little priority. A process may not take its own back, but a thread's ends with it."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PATIENCE)
+        try:
+            load()
+        except BaseException as error:  # noqa: BLE001  # raised again where Triton hears of it
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _provider(args: dict[str, str]) -> str | tuple[str, dict[str, str]]:
@@ -35,6 +60,9 @@ class TritonPythonModel:
             args: `model_config` (JSON), `model_repository` (the model's folder), `model_version`, and the device that
                 this instance is for: `model_instance_kind`, `model_instance_device_id`.
         """
+        _patiently(lambda: self._load(args))
+
+    def _load(self, args: dict[str, str]) -> None:
         import onnxruntime
         import triton_python_backend_utils as triton
 

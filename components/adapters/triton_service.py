@@ -27,11 +27,13 @@ PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
 def main(profile: str, host: str) -> None:
     """Become the server."""
     workspace = open_workspace(profile)
-    repository = workspace.profile.services.triton.repository
-    if repository is None:
+    settings = workspace.profile.services.triton
+    if settings.repository is None:
         raise SystemExit(f"error: profile {profile!r} names no services.triton.repository")
-    address = ready_repository(repository)
-    arguments, environment = command(workspace.home, address, PORTS["grpc"], PORTS["http"], PORTS["metrics"], host)
+    address = ready_repository(settings.repository)
+    arguments, environment = command(
+        workspace.home, address, PORTS["grpc"], PORTS["http"], PORTS["metrics"], host, settings.backends
+    )
     os.execve(arguments[0], [*arguments, "--load-model=*"], environment)  # noqa: S606  # no shell is wanted
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from components import config
+from components.bundle import answering
 from components.errors import TrilhaError, UnavailableError
 from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import prefix_of
@@ -40,16 +41,20 @@ LABELS: Final = ("champion", "previous")
 
 
 class Door:
-    """One release that answers. Made once a release, read by every request."""
+    """One release that answers. Made once a release, read by every request.
 
-    __slots__ = ("model", "number", "path", "prefix", "project", "release", "signature")
+    `model` is its bundle's name, `asked` that of the model in it which is asked.
+    """
+
+    __slots__ = ("asked", "model", "number", "path", "prefix", "project", "release", "signature")
 
     def __init__(self, release: Release) -> None:
         self.release = release
         self.project = release.project
         self.number = release.number
         self.model = release.bundle.model
-        self.path = f"/v2/models/{self.model}/infer"
+        self.asked = answering(release.bundle)
+        self.path = f"/v2/models/{self.asked}/infer"
         self.prefix = prefix_of(release)
         self.signature = Signature(release)
 

@@ -409,7 +409,7 @@ def _words(body: bytes) -> str:
 
 def _refusal(door: Door, status: int, words: str) -> Problem:
     """Triton's refusal of a request, in terms of the project."""
-    said = words.replace(door.model, door.project).split("\n", 1)[0]
+    said = words.replace(door.asked, door.project).replace(door.model, door.project).split("\n", 1)[0]
     found = _INPUT.search(said)
     kinds = ", ".join(spec.shown for spec in door.signature.inputs)
     if any(text in words for text in BUSY):

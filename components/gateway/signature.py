@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from components.adapters.triton_config import MAX_ROWS, input_tensors
+from components.bundle import answering
 from components.gateway.completion import Gaps
 from components.gateway.problems import Problem
 from components.gateway.speech import spec_of, speech_of
@@ -45,7 +46,7 @@ class Signature:
         )
         self.speech = speech_of(prepared.task, prepared.classes)
         self.writer = Writer(self.inputs, self.speech.outputs)
-        self.reader = Reader(release.bundle.model, self.speech.outputs)
+        self.reader = Reader(answering(release.bundle), self.speech.outputs)
         table, names = release.online, [f"c{number}" for number in range(len(self.features))]
         self.left_out = frozenset(table.columns if table else ())
         self.known_by = tuple(table.entity if table else ())

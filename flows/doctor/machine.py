@@ -109,12 +109,14 @@ def git(_: Workspace) -> Iterator[Check]:
 
 def triton(workspace: Workspace) -> Iterator[Check]:
     """Whether the server is here and the loader finds all that it and its Python backend need."""
-    if workspace.profile.services.triton.url:
+    settings = workspace.profile.services.triton
+    if settings.url:
         return
     from components.adapters.triton_binary import command
 
     try:
-        arguments, environment = command(workspace.home, workspace.home / "triton" / "models", 0, 0, 0)
+        repository = workspace.home / "triton" / "models"
+        arguments, environment = command(workspace.home, repository, 0, 0, 0, more=settings.backends)
     except TrilhaError as error:
         yield lacking("tritonserver", error.problem, error.next_step)
         return

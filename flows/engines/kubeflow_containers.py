@@ -175,6 +175,8 @@ def _read(run: Run) -> Iterator[Path]:
     """What steps read from the repository of whoever runs this, in place of what the image has."""
     for name in ("config", "notebooks", "requirements.lock"):
         yield Path(name)
+    if run.header.dag != "lifecycle":  # which alone reads sources
+        return
     for table, source in config.load_project(run.header.project).file.sources.items():
         for name in open_source(run.workspace, run.header.project, table, source).here():
             yield Path(name).parent

@@ -103,9 +103,11 @@ def _triton(workspace: Workspace, ports: Mapping[str, int]) -> Launch:
     from components.adapters.triton_binary import command
     from components.adapters.triton_service import ready_repository
 
-    home = workspace.home
-    repository = ready_repository(workspace.profile.services.triton.repository or str(home / "triton" / "models"))
-    arguments, environment = command(home, repository, ports["grpc"], ports["http"], ports["metrics"])
+    home, settings = workspace.home, workspace.profile.services.triton
+    repository = ready_repository(settings.repository or str(home / "triton" / "models"))
+    arguments, environment = command(
+        home, repository, ports["grpc"], ports["http"], ports["metrics"], more=settings.backends
+    )
     return Launch(arguments, clean(environment))
 
 

@@ -74,7 +74,7 @@ def test_what_main_holds_already(workspace: Workspace) -> None:
     """The newest commit of `main` is the result, and no branch is left."""
     theirs = incoming(workspace, WHOLE)
     made = run(theirs)
-    workspace.store.merge(made.id, "main", message="", metadata={}, key="k")
+    workspace.store.merge(made.id, "main", message="", metadata={"validation": "by hand"}, key="k")
     again = run(theirs, "2")
     assert (again.branch, again.id, again.tree) == ("main", workspace.store.resolve("main").id, made.tree)
     assert "ingest/shop/222222222222" not in workspace.store.branches()
@@ -83,7 +83,7 @@ def test_what_main_holds_already(workspace: Workspace) -> None:
 def test_what_is_not_there_any_more_is_deleted(workspace: Workspace) -> None:
     """A file that the next commit has not got is gone in the adopted one, too."""
     made = run(incoming(workspace, WHOLE))
-    workspace.store.merge(made.id, "main", message="", metadata={}, key="k")
+    workspace.store.merge(made.id, "main", message="", metadata={"validation": "by hand"}, key="k")
     less = {name: columns for name, columns in WHOLE.items() if "month-2" not in name}
     made = run(incoming(workspace, less), "2")
     assert [entry.path for entry in workspace.store.ls(made.id, "shop")] == [f"shop/{name}" for name in less]

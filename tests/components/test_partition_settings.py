@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from components.errors import ConfigError
-from components.partition_settings import By, at, check, per_partition, span, spans
+from components.partition_settings import By, Span, at, check, per_partition, span, spans
 from components.source_settings import AnyTable, LogTable, Sql, SqlTable, Table
 
 ALL = "data/{year}-{month}-{day}-{hour}.csv"
@@ -88,3 +90,19 @@ def test_sources_that_do_not_fit(by: By | None, source: AnyTable, accepted: str)
     """A path that would be the same for two partitions, a name that is none, half an interval."""
     with pytest.raises(ValueError, match="^.*" + accepted.replace("{", r"\{").replace("}", r"\}")):
         check(by, {"t": source})
+
+
+@pytest.mark.parametrize("by", ["hour", "day", "week", "month", "year"])
+def test_nothing_but_dates_gets_into_a_query(by: By) -> None:
+    """What is put in is digits between quotes; a key that is no time, and a bound that is none, never come so far."""
+    source = query("SELECT * FROM t WHERE at >= :start AND at < :end")
+    told = at(source, by, span(by, "2013-12-30"))
+    assert isinstance(told, SqlTable)
+    moment = r"'\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d)?'"
+    assert re.fullmatch(rf"SELECT \* FROM t WHERE at >= {moment} AND at < {moment}", told.sql.query or "")
+    for strange in ("2013-12'; DROP TABLE t; --", "2013-12-30' OR '1' = '1", "'", "\uff12\uff10\uff11\uff13-12", ""):
+        with pytest.raises(ConfigError):
+            span(by, strange)
+    text: Any = "2013-12-01' OR '1' = '1"
+    with pytest.raises(TypeError):
+        at(source, by, Span("2013-12", text, text))

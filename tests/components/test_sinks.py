@@ -22,7 +22,7 @@ from components.errors import ConfigError, GateError, UnavailableError  # noqa: 
 from components.online import key_of  # noqa: E402
 from components.ports import FeatureStore  # noqa: E402
 from components.scores import Predictions, parts_of  # noqa: E402
-from components.scoring_settings import Sink as Settings  # noqa: E402
+from components.sink_settings import Sink as Settings  # noqa: E402
 from components.sinks import TableSink, nights_of, opened, row_of, without_password  # noqa: E402
 from components.workspace import Workspace, open_workspace  # noqa: E402
 from flows.execute import execute, scoring_of  # noqa: E402
@@ -244,9 +244,9 @@ def test_the_best_of_each(repository: Path, workspace: Workspace, fitted: Fitted
 def test_no_connection(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sink is named, and where to write it down."""
     with pytest.raises(ConfigError, match="scoring.sinks.shop: no connection"):
-        opened(workspace, "shop", Settings(kind="postgres"))
+        opened(workspace, "scoring.sinks.shop", Settings(kind="postgres"))
     with pytest.raises(ConfigError, match="no connection 'warehouse'"):
-        opened(workspace, "shop", Settings(kind="redis", connection="warehouse"))
+        opened(workspace, "scoring.sinks.shop", Settings(kind="redis", connection="warehouse"))
 
 
 def test_where_it_is() -> None:

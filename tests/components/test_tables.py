@@ -18,7 +18,7 @@ def test_each_project_has_its_own_sources(repository: Path, workspace: Workspace
         sources = {"sales": Table(path=f"{project}.csv")}
         with running_as(f"{number}" * 64):
             made = ingest(project, "test", sources, observe(project, "test", sources))
-        workspace.store.merge(made.id, "main", message="", metadata={}, key=project)
+        workspace.store.merge(made.id, "main", message="", metadata={"validation": "by hand"}, key=project)
     read = {project: sources_of(workspace.store, "main", project) for project in ("one", "two", "three")}
     urls = {project: [file.url for file in found.get("sales", ())] for project, found in read.items()}
     assert urls == {"one": ["one.csv"], "two": ["two.csv"], "three": []}

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from components.adapters.store_rules import tree_digest
-from components.errors import ConfigError, ConflictError, NotFoundError, TrilhaError
+from components.errors import ConfigError, ConflictError, GateError, NotFoundError, TrilhaError
 from components.ports import Change, DataStore, Entry
 from components.workspace import Workspace
 
@@ -46,6 +46,7 @@ OUTSIDE = [
     "a~1",
 ]
 
+VALIDATED = {"validation": "by a test"}
 PATHS = ["a", "b/c", "b/d", "e/f/g", "e/h"]
 TREES = st.dictionaries(st.sampled_from(PATHS), st.sampled_from("123"), max_size=len(PATHS))
 
@@ -69,7 +70,7 @@ class Writer:
 
     def merge(self, source: str, into: str, key: str | None = None) -> str:
         key = key or f"key-{next(self.number)}"
-        return self.store.merge(source, into, message="A merge", metadata={}, key=key).id
+        return self.store.merge(source, into, message="A merge", metadata=VALIDATED, key=key).id
 
     def become(self, branch: str, tree: Tree) -> str:
         """Commit whatever makes `branch` hold just `tree`."""
@@ -326,10 +327,10 @@ except ConflictError: print("conflict")
         store.branch("side", "main")
         side = write("side", {"b/c": "2", "e": "2"}, deletes=["a"])
         main = write("main", {"b/d": "3"})
-        merged = store.merge("side", "main", message="M", metadata={"x": "y"}, key="m")
+        merged = store.merge("side", "main", message="M", metadata={"x": "y", **VALIDATED}, key="m")
         assert write.read("main") == {"b/c": "2", "b/d": "3", "e": "2"}
         assert merged.parents == (main, side)
-        assert (merged.message, dict(merged.metadata)) == ("M", {"x": "y"})
+        assert (merged.message, dict(merged.metadata)) == ("M", {"x": "y", **VALIDATED})
         assert [revision.id for revision in store.log("main")][:2] == [merged.id, main]
         assert write.read("side") == {"b/c": "2", "b/d": "1", "e": "2"}
 
@@ -344,6 +345,19 @@ except ConflictError: print("conflict")
         assert "'a'" not in str(raised.value)
         assert store.resolve("main").id == head
         assert write.read("main") == {"a": "1", "b/c": "3"}
+
+    def test_merge_of_what_was_not_validated(self, store: DataStore, write: Writer) -> None:
+        """`main` takes no merge that does not say what found the data good; any other branch does."""
+        store.branch("side", "main")
+        store.branch("other", "main")
+        write("side", {"a": "1"})
+        nothing: Tree
+        for nothing in ({}, {"validation": ""}):
+            with pytest.raises(GateError, match="'side' was not validated; accepted: .*; next: trilha run"):
+                store.merge("side", "main", message="m", metadata=nothing, key="k")
+        assert write.read("main") == {}
+        store.merge("side", "other", message="m", metadata={}, key="k")
+        assert write.read("other") == {"a": "1"}
 
     def test_merge_of_deleted_and_changed(self, store: DataStore, write: Writer) -> None:
         """A path that one side deleted and the other changed is a conflict."""
@@ -531,7 +545,7 @@ except ConflictError: print("conflict")
     def test_names(self, store: DataStore, write: Writer) -> None:
         """A name outside the allow-list is refused wherever it is given, and nothing is written."""
         head, file = store.resolve("main").id, write.file("1")
-        options = {"message": "m", "metadata": {}, "key": "k"}
+        options = {"message": "m", "metadata": VALIDATED, "key": "k"}
         calls: list[Callable[[str], object]] = [
             lambda name: store.commit("main", {name: file}, **options),
             lambda name: store.commit("main", {}, deletes=[name], **options),
@@ -578,7 +592,7 @@ except ConflictError: print("conflict")
     def test_not_found(self, store: DataStore, write: Writer) -> None:
         """A ref, a path or a file that does not exist is named, and nothing is written."""
         head = write("main", {"a/b": "1"})
-        options = {"message": "m", "metadata": {}, "key": "k"}
+        options = {"message": "m", "metadata": VALIDATED, "key": "k"}
         calls: list[tuple[str, Callable[[], object]]] = [
             ("nothing", lambda: store.resolve("nothing")),
             ("0123456789", lambda: store.resolve("0123456789")),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.errors import NotFoundError
+from components.errors import GateError, NotFoundError
 from components.ports import FeatureStore
 
 MANY = 5_003
@@ -47,6 +47,16 @@ class FeatureStoreContract:
         store.write("small", "a", [])
         assert store.has("small", "a")
         assert store.read("small", "a", [b"x"]) == [None]
+
+    @pytest.mark.parametrize("again", [1, MANY])
+    def test_one_row_a_key(self, store: FeatureStore, again: int) -> None:
+        """A key that is there twice is refused by the table's name, wherever it comes again; nothing of it is seen."""
+        twice = [*pairs(again), *pairs(1)]
+        with pytest.raises(GateError, match="'small' repeat a key; accepted: one row a key"):
+            store.write("small", "a", twice)
+        assert (store.has("small", "a"), store.tables("small")) == (False, set())
+        store.write("small", "a", pairs())
+        assert store.has("small", "a")
 
     def test_half_a_table_is_none(self, store: FeatureStore) -> None:
         """What fails on the way is never seen, and does not stand in the way of the next one."""

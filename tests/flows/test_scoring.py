@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import yaml
 
 from components.profile import Kubeflow
 from components.records import Release
+from components.retention import collect
 from components.runs import RunLog
 from components.scores import BRANCH, Predictions, nights
 from components.workspace import Workspace, open_workspace
@@ -23,6 +25,7 @@ from flows.engines.prefect import prepare
 from flows.engines.prefect_yaml import compiled
 from flows.execute import execute, lifecycle_of, scoring_of
 from tests.flights import ROWS, flights, place_flights, released
+from tests.lakefs_server import hidden
 from tests.triton import Fitted
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +51,7 @@ def dies(*arguments, **named):
     return made
 
 def watch(state):
-    if state.name == "score" and state.status == "running" or state.name == "collect" and "git_store" in where:
+    if state.name == "score" and state.status == "running" or state.name == "collect" and "adapters" in where:
         setattr(owner, name, dies)  # from here on, for the key is made of what is patched
 
 execute(dag, project="flights", profile="test", engine="local", watch=watch)
@@ -56,6 +59,8 @@ execute(dag, project="flights", profile="test", engine="local", watch=watch)
 
 WRITE, PUBLISH = "components.place:Place.write", "components.artifacts:Artifacts.publish"
 COMMIT, BRANCHING = (f"components.adapters.git_store:GitStore.{name}" for name in ("commit", "branch"))
+LAKEFS, LANDING = "components.adapters.lakefs_store:LakeFSStore", "components.adapters.lakefs_landing:Landing.land"
+UPLOADS = "components.adapters.lakefs_uploads:Uploads.send"
 
 
 @pytest.fixture
@@ -167,6 +172,28 @@ def test_killed_anywhere(workspace: Workspace, release: Release, where: str, cou
     assert [one.id for one in nights(workspace.store, "flights")] == [made.id]
     workspace.store.delete_branch(BRANCH)
     assert night().tree == made.tree
+
+
+@pytest.mark.long
+@pytest.mark.lakefs
+def test_killed_on_lakefs(on_lakefs: Workspace, repository: Path, fitted: Fitted) -> None:
+    """Likewise where the data store is a lakeFS server; `trilha gc` takes what the kills left, and not the night."""
+    place_flights(repository)
+    released(on_lakefs, fitted)
+    for where, when in (
+        (f"{LAKEFS}.branch", "after"),
+        (UPLOADS, "after"),
+        (LANDING, "before"),
+        (LANDING, "after"),
+    ):
+        killed(where, 0, when)
+    made = night()
+    assert [one.id for one in nights(on_lakefs.store, "flights")] == [made.id]
+    assert len(hidden(on_lakefs)) == 3  # the last kill came after the commit: nothing was made under its key again
+    collect(on_lakefs, time.time() + 60)
+    assert hidden(on_lakefs) == set()
+    assert keys(on_lakefs) == flights()["flight"].to_pylist()
+    assert night() == made
 
 
 @pytest.mark.long

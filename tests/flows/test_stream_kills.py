@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +21,12 @@ import pytest
 
 from components import config
 from components.ports import DataStore
+from components.retention import collect
 from components.stream import open_topic
 from components.workspace import Workspace
 from tests.children import dying_with_us
 from tests.kafka import Kafka
+from tests.lakefs_server import hidden
 from tests.streams import TOPIC, commits, feed_small, ids, letters, parcel, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -33,6 +35,7 @@ NURSERY = """
 import functools, importlib, os, signal, sys
 import great_expectations, pandas, pyarrow.parquet  # what takes seconds, once for all children
 import components.adapters.git_store, components.adapters.great_expectations, components.adapters.kafka_stream
+import components.adapters.lakefs_store
 import components.adapters.redis_stream, components.stream, components.validate
 from flows import streaming
 
@@ -89,6 +92,15 @@ POINTS = (
     (f"{STORE}.merge", "after", 1),  # main has it, the branch is still there
     (f"{STORE}.delete_branch", "after", 1),
     (f"{STORE}.merge", "after", 2),  # of the second batch
+)
+LAKEFS, LANDING = "components.adapters.lakefs_store:LakeFSStore", "components.adapters.lakefs_landing:Landing.land"
+UPLOADS = "components.adapters.lakefs_uploads:Uploads.send"
+ON_LAKEFS = (
+    (UPLOADS, "after", 1),  # the bytes are on a hidden branch, uncommitted
+    (LANDING, "before", 1),  # they are committed there, and the batch's own branch has none of it
+    (LANDING, "after", 1),  # it has, and the hidden branch is still there
+    (f"{LAKEFS}.commit", "after", 2),  # the letters are on their branch
+    (f"{LAKEFS}.merge", "after", 1),  # main has it, the branch is still there
 )
 
 
@@ -178,17 +190,18 @@ def finish(born: Nursery, workspace: Workspace, count: int) -> None:
     assert born.end() == 0
 
 
-def kill_at_each_step(repository: Path, url: str) -> None:
+def kill_at_each_step(repository: Path, url: str, points: Sequence[tuple[str, str, int]] = POINTS) -> Workspace:
     workspace = feed_small(repository, url, refused="continue", batch={"rows": 20, "seconds": 0.2})
     with nursery(repository) as born:
         sent = 0
-        for point in POINTS:
+        for point in points:
             send(workspace, mixed(sent, 60))
             sent += 60
             born.start(*point)
             assert born.end() == -signal.SIGKILL, point
         finish(born, workspace, sent)
     check(workspace, sent)
+    return workspace
 
 
 def kill_at_random(repository: Path, url: str, rounds: int, between: Callable[[int], None] = lambda _: None) -> None:
@@ -240,6 +253,17 @@ def test_at_each_step_on_redis(small: Path, redis: Server) -> None:
 def test_at_random_on_redis(small: Path, redis: Server) -> None:
     """At any moment, with messages coming all the while."""
     kill_at_random(small, redis[1], rounds=5)
+
+
+@pytest.mark.lakefs
+def test_at_each_step_on_lakefs(on_lakefs: Workspace, small: Path, redis: Server) -> None:
+    """Likewise on a lakeFS server; then `trilha gc` takes what the kills left, and all messages are there still."""
+    workspace = kill_at_each_step(small, redis[1], ON_LAKEFS)
+    assert hidden(on_lakefs)
+    before = everywhere(workspace.store)
+    assert "upload" in {one.kind for one in collect(workspace, time.time() + 60).found["data"]}
+    assert not hidden(on_lakefs)
+    assert everywhere(workspace.store) == before
 
 
 @pytest.mark.xdist_group("kafka")

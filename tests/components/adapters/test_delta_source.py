@@ -44,7 +44,9 @@ def run(key: str, sources: dict[str, Any]) -> Commit:
     with running_as(key * 64):
         commit = ingest("shop", "test", sources, observe("shop", "test", sources))
     if commit.branch != "main":
-        open_workspace("test").store.merge(commit.id, "main", message="", metadata={}, key=commit.id)
+        open_workspace("test").store.merge(
+            commit.id, "main", message="", metadata={"validation": "by hand"}, key=commit.id
+        )
     return commit
 
 

@@ -17,18 +17,21 @@ from components.ledger import running_as
 from components.records import Commit
 from components.source_settings import ImportedTable
 from components.workspace import Workspace
-from tests.components.adapters.test_lakefs_store import Server, sdk, server, workspace
+from tests.components.adapters.test_lakefs_store import workspace
+from tests.lakefs_server import Server, sdk
 
-__all__ = ["server", "workspace"]  # fixtures
+__all__ = ["workspace"]  # fixtures
 
 pytestmark = [pytest.mark.lakefs, pytest.mark.xdist_group("lakefs")]
 
 
 @pytest.fixture
-def raw(workspace: Workspace, server: Server, tmp_path: Path) -> lakefs.Repository:
+def raw(workspace: Workspace, lakefs_server: Server, tmp_path: Path) -> lakefs.Repository:
     """A repository of others, with a table in two files."""
     name = f"{sdk(workspace).id}-raw"
-    made = lakefs.Repository(name, sdk(workspace)._client).create(f"{server.namespace}{name}", default_branch="main")
+    made = lakefs.Repository(name, sdk(workspace)._client).create(
+        f"{lakefs_server.namespace}{name}", default_branch="main"
+    )
     put(made, tmp_path, "trips/2024/a.parquet", {"id": [1, 2], "name": ["a", "b"]})
     put(made, tmp_path, "trips/b.parquet", {"id": [3], "name": ["c"]})
     return made
@@ -51,20 +54,20 @@ def run(key: str, sources: dict[str, Any]) -> Commit:
         return ingest("shop", "test", sources, observe("shop", "test", sources))
 
 
-def blocks(server: Server) -> dict[Path, int]:
+def blocks(lakefs_server: Server) -> dict[Path, int]:
     """The objects that the server keeps; those of its own bookkeeping aside."""
-    assert server.blocks is not None
-    return {path: path.stat().st_size for path in server.blocks.glob("*/data/**/*") if path.is_file()}
+    assert lakefs_server.blocks is not None
+    return {path: path.stat().st_size for path in lakefs_server.blocks.glob("*/data/**/*") if path.is_file()}
 
 
-def test_objects_are_referred_to(workspace: Workspace, raw: lakefs.Repository, server: Server) -> None:
+def test_objects_are_referred_to(workspace: Workspace, raw: lakefs.Repository, lakefs_server: Server) -> None:
     """The commit has the very bytes, under their digest, though no Parquet was uploaded; another machine reads them too."""
-    if server.blocks is None:
+    if lakefs_server.blocks is None:
         pytest.skip("the server's objects are out of reach")
-    before = {path for path, size in blocks(server).items() if path.read_bytes()[:4] == b"PAR1"}
+    before = {path for path, size in blocks(lakefs_server).items() if path.read_bytes()[:4] == b"PAR1"}
     commit = run("1", of(raw))
     assert commit.tables == {"trips": 3}
-    assert {path for path, size in blocks(server).items() if path.read_bytes()[:4] == b"PAR1"} == before
+    assert {path for path, size in blocks(lakefs_server).items() if path.read_bytes()[:4] == b"PAR1"} == before
     shutil.rmtree(workspace.home / "lakefs")
     listed = workspace.store.ls(commit.id, "shop")
     assert len(listed) == 2
@@ -76,7 +79,7 @@ def test_objects_are_referred_to(workspace: Workspace, raw: lakefs.Repository, s
 def test_it_is_published_and_followed(workspace: Workspace, raw: lakefs.Repository, tmp_path: Path) -> None:
     """Merged like anything else; the same commit is the same stamp, a further one brings its files."""
     commit = run("1", of(raw))
-    workspace.store.merge(commit.id, "main", message="", metadata={}, key="m")
+    workspace.store.merge(commit.id, "main", message="", metadata={"validation": "by hand"}, key="m")
     seen = observe("shop", "test", of(raw))
     assert observe("shop", "test", of(raw)) == seen
     assert run("2", of(raw)).branch == "main"

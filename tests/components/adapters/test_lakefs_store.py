@@ -2,142 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
 pytest.register_assert_rewrite("tests.contracts.data_store")
 
-import lakefs  # noqa: E402  # all that follows comes after the line above
-from lakefs.client import Client  # noqa: E402
+from lakefs.exceptions import ForbiddenException, ServerException  # noqa: E402  # after the line above, like the rest
+from lakefs_sdk.models.branch_protection_rule import BranchProtectionRule  # noqa: E402
 from urllib3.exceptions import HTTPError  # noqa: E402
 
 from components.adapters.git_store import GitStore  # noqa: E402
-from components.adapters.lakefs_landing import HOOK_PATH, _scratch_prefix  # noqa: E402
-from components.errors import ConfigError, ConflictError, NotFoundError, UnavailableError  # noqa: E402
+from components.adapters.lakefs_landing import HOOK, HOOK_PATH, _scratch_prefix  # noqa: E402
+from components.adapters.lakefs_terms import encoded  # noqa: E402
+from components.errors import ConfigError, ConflictError, GateError, NotFoundError, UnavailableError  # noqa: E402
 from components.ports import DataStore  # noqa: E402
-from components.profile import LakeFSStore  # noqa: E402
 from components.workspace import Workspace, open_workspace  # noqa: E402
 from tests.contracts.data_store import DataStoreContract, Writer  # noqa: E402
+from tests.lakefs_server import ID, SECRET, Server, on_server, sdk, started  # noqa: E402
+from tests.streams import wait_for  # noqa: E402
 
 pytestmark = pytest.mark.lakefs
 
-ID, SECRET = "LAKECTL_CREDENTIALS_ACCESS_KEY_ID", "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY"
-NUMBER = count()
-
-
-@dataclass(frozen=True)
-class Server:
-    url: str
-    namespace: str
-    """What storage namespaces start with."""
-    credentials: dict[str, str]
-    blocks: Path | None
-    """Where the server keeps its objects, if that is a folder of ours."""
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server that TRILHA_TEST_LAKEFS_URL names, or a fresh one on loopback."""
-    url = os.environ.get("TRILHA_TEST_LAKEFS_URL")
-    if url:
-        credentials = {name: os.environ[name] for name in (ID, SECRET)}
-        yield Server(url, os.environ.get("TRILHA_TEST_LAKEFS_NAMESPACE", "local://"), credentials, None)
-        return
-    if shutil.which("lakefs") is None:
-        pytest.skip("no lakefs on PATH and no TRILHA_TEST_LAKEFS_URL")
-    with started(tmp_path_factory.mktemp("lakefs")) as server:
-        yield server
-
-
-@contextmanager
-def started(home: Path, variables: Mapping[str, str] | None = None, **more: str) -> Iterator[Server]:
-    """A fresh server on a free port of loopback, all of whose state is in `home`; `variables` are for its actions."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    credentials = {ID: "AKIAIOSFODNN7EXAMPLE", SECRET: "an example of a secret access key"}
-    settings = {
-        "DATABASE_TYPE": "local",
-        "DATABASE_LOCAL_PATH": f"{home}/kv",
-        "DATABASE_LOCAL_SYNC_WRITES": "false",
-        "BLOCKSTORE_TYPE": "local",
-        "BLOCKSTORE_LOCAL_PATH": f"{home}/blocks",
-        "BLOCKSTORE_SIGNING_SECRET_KEY": "for tests",
-        "COMMITTED_LOCAL_CACHE_DIR": f"{home}/cache",
-        "COMMITTED_LOCAL_CACHE_SIZE_BYTES": str(64 << 20),
-        "LISTEN_ADDRESS": address,
-        "AUTH_ENCRYPT_SECRET_KEY": "for tests",
-        "INSTALLATION_USER_NAME": "admin",
-        "INSTALLATION_ACCESS_KEY_ID": credentials[ID],
-        "INSTALLATION_SECRET_ACCESS_KEY": credentials[SECRET],
-        # It is told to ask nobody anything; an address that is left empty would mean the default one.
-        "STATS_ENABLED": "false",
-        "STATS_ADDRESS": "http://127.0.0.1:9/",
-        "EMAIL_SUBSCRIPTION_ENABLED": "false",
-        "SECURITY_CHECK_LATEST_VERSION": "false",
-        "SECURITY_AUDIT_CHECK_URL": "http://127.0.0.1:9/",
-        **more,
-    }
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **(variables or {})}
-    environment |= {f"LAKEFS_{name}": value for name, value in settings.items()}
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(["lakefs", "run"], env=environment, cwd=home, stdout=log, stderr=log)
-    try:
-        wait(f"http://{address}/_health", home / "log")
-        yield Server(f"http://{address}", "local://", credentials, home / "blocks")
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with urlopen(url, timeout=5):
-                return
-        except (URLError, ConnectionError):
-            time.sleep(0.1)
-    pytest.fail(f"lakefs did not start: {log.read_text()[-2000:]}")
-
 
 @pytest.fixture
-def workspace(repository: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """The parts of profile `test`, whose store is a fresh repository on the server."""
-    for name, value in server.credentials.items():
-        monkeypatch.setenv(name, value)
-    name = f"test-{os.getpid()}-{time.time_ns():x}-{next(NUMBER)}"
-    return on_server(repository, server.url, name, f"{server.namespace}{name}")
-
-
-def on_server(repository: Path, url: str, name: str, namespace: str = "local://x") -> Workspace:
-    """The parts of profile `test`, whose store is there."""
-    (repository / "config" / "profiles" / "test.yaml").write_text(f"""
-state: .trilha/test
-store: {{kind: lakefs, url: "{url}", repository: {name}, namespace: "{namespace}"}}
-engine: local
-""")
-    open_workspace.cache_clear()
-    return open_workspace("test")
-
-
-def sdk(workspace: Workspace) -> lakefs.Repository:
-    """The repository as others see it."""
-    settings = workspace.profile.store
-    assert isinstance(settings, LakeFSStore)
-    client = Client(host=settings.url, username=os.environ[ID], password=os.environ[SECRET])
-    return lakefs.Repository(settings.repository, client)
+def workspace(on_lakefs: Workspace) -> Workspace:
+    """What the contract is held to."""
+    return on_lakefs
 
 
 class TestLakeFSStore(DataStoreContract):
@@ -163,9 +57,9 @@ class TestLakeFSStore(DataStoreContract):
         assert store.local("main", "b") == first
         assert first.stat().st_mode & 0o222 == 0
 
-    def test_lost_bytes(self, store: DataStore, write: Writer, workspace: Workspace, server: Server) -> None:
+    def test_lost_bytes(self, store: DataStore, write: Writer, workspace: Workspace, lakefs_server: Server) -> None:
         """An object whose bytes are gone on the server is not found, and its commit is not whole."""
-        if server.blocks is None:
+        if lakefs_server.blocks is None:
             pytest.skip("the server's objects are out of reach")
         write("main", {"a": "1", "b": ""})
         shutil.rmtree(workspace.home / "lakefs" / "objects")
@@ -176,9 +70,9 @@ class TestLakeFSStore(DataStoreContract):
         with pytest.raises(NotFoundError, match="'a'"):
             store.local("main", "a")
 
-    def test_damaged_bytes(self, store: DataStore, write: Writer, workspace: Workspace, server: Server) -> None:
+    def test_damaged_bytes(self, store: DataStore, write: Writer, workspace: Workspace, lakefs_server: Server) -> None:
         """An object that arrives with other bytes is refused, and nothing of it is kept."""
-        if server.blocks is None:
+        if lakefs_server.blocks is None:
             pytest.skip("the server's objects are out of reach")
         write("main", {"a": "1"})
         shutil.rmtree(workspace.home / "lakefs" / "objects")
@@ -247,9 +141,84 @@ class TestLakeFSStore(DataStoreContract):
         assert repository.ref("old").object(HOOK_PATH).exists()
         assert write.read("old") == {"a": "1"}
 
-    def test_server_without_hooks(self, repository: Path, tmp_path: Path, server: Server) -> None:
+    def test_hook_of_before(self, store: DataStore, write: Writer, workspace: Workspace) -> None:
+        """A repository with an earlier hook gets the one of now by one commit, whoever opens it and how often."""
+        main = sdk(workspace).branch("main")
+        store.branch("old", "main")
+        for branch in (main, sdk(workspace).branch("old")):
+            branch.object(HOOK_PATH).upload(b"name: trilha\non: {pre-merge: {}}\nhooks: []\n")
+            branch.commit("As it was")
+        for _ in range(2):
+            open_workspace.cache_clear()
+            _ = open_workspace("test").store
+        assert [one.message for one in store.log("main")][:2] == ["Watch merges", "As it was"]
+        write("old", {"b": "1"})
+        for branch in ("main", "old"):
+            assert sdk(workspace).ref(branch).object(HOOK_PATH).reader("r").read() == HOOK
+
+    def test_plain_merge(self, store: DataStore, write: Writer, workspace: Workspace) -> None:
+        """The server refuses what others merge into `main` and nothing found good: it names the branch and what to do."""
+        repository = sdk(workspace)
+        for name, next_step in (("trial", "trilha run PROJECT"), ("ingest/small/1.2", "trilha run small")):
+            store.branch(name, "main")
+            write(name, {"a": name})
+            for squash in (False, True):
+                with pytest.raises(ServerException) as raised:
+                    repository.branch(encoded(name)).merge_into("main", squash_merge=squash)
+                [said] = [line for line in raised.value.body["message"].splitlines() if "hook 'validated'" in line]
+                told = f"{name!r} was not validated; accepted: a merge into 'main' by a run; next: {next_step}"
+                assert said.endswith(f": {told}")
+        assert write.read("main") == {}
+        store.branch("trial-2", "main")
+        repository.branch("trial").merge_into("trial-2")
+        assert write.read("trial-2") == {"a": "trial"}
+        write.merge("trial", "main")
+        merged = store.resolve("main").id
+        store.revert("main", merged, message="Undo", key="undo")
+        assert write.read("main") == {}
+
+    def test_hook_of_others(self, store: DataStore, write: Writer, workspace: Workspace) -> None:
+        """What another's hook refuses is refused in its words, at once, in one line."""
+        action = """
+name: theirs
+on: {pre-merge: {branches: [main]}}
+hooks: [{id: friday, type: lua, properties: {script: "require('hook').fail('nothing on a Friday')"}}]
+"""
+        store.branch("side", "main")
+        side = sdk(workspace).branch("side")
+        side.object("_lakefs_actions/theirs.yaml").upload(action.encode())
+        side.commit("A rule of theirs")
+        with pytest.raises(
+            GateError, match="'friday' of lakeFS .* 'main': nothing on a Friday; next: lakectl"
+        ) as raised:
+            write.merge("side", "main")
+        assert len(str(raised.value).splitlines()) == 1
+
+    @pytest.mark.long
+    def test_protected_main(self, store: DataStore, write: Writer, workspace: Workspace) -> None:
+        """Where lakeFS protects `main`, others cannot commit to it by hand, and ours come as ever."""
+        repository = sdk(workspace)
+        rule = BranchProtectionRule(pattern="main")
+        repository._client.sdk_client.repositories_api.set_branch_protection_rules(repository.id, [rule])
+
+        def refused() -> bool:
+            with suppress(ForbiddenException):
+                repository.branch("main").object("raw").upload(b"1")
+                repository.branch("main").reset_changes()
+                return False
+            return True
+
+        wait_for(refused, 15)  # lakeFS looks at its rules again after some seconds
+        write("main", {"a": "1"})
+        store.branch("side", "main")
+        write("side", {"b": "1"}, deletes=["a"])
+        write.merge("side", "main")
+        store.revert("main", "main", message="Undo", key="undo")
+        assert write.read("main") == {"a": "1"}
+
+    def test_server_without_hooks(self, repository: Path, tmp_path: Path, lakefs_server: Server) -> None:
         """A server that would not compare heads is refused before anything is written."""
-        if server.blocks is None:
+        if lakefs_server.blocks is None:
             pytest.skip("needs a server of its own")
         home = tmp_path / "lakefs"
         home.mkdir()
@@ -290,7 +259,7 @@ class TestLakeFSStore(DataStoreContract):
         assert "top secret" not in str(raised.value.as_dict())
 
     @pytest.mark.usefixtures("workspace")
-    def test_repository_names(self, repository: Path, server: Server) -> None:
+    def test_repository_names(self, repository: Path, lakefs_server: Server) -> None:
         """A repository name that lakeFS does not take is named, with what it takes."""
         with pytest.raises(ConfigError, match="a_b_c"):
-            _ = on_server(repository, server.url, "a_b_c", f"{server.namespace}a-b-c").store
+            _ = on_server(repository, lakefs_server.url, "a_b_c", f"{lakefs_server.namespace}a-b-c").store

@@ -10,20 +10,21 @@ from pathlib import Path
 import lakefs
 import pytest
 
-from components.adapters.lakefs_landing import _scratch_prefix
+from components.adapters.lakefs_landing import _scratch_prefix, scratch_name
 from components.adapters.lakefs_sweep import LakeFSSweep
 from components.mend import mend
 from components.ports import DataStore
 from components.releases import releases
 from components.retention import collect, look
 from components.workspace import Workspace, open_workspace
-from tests.components.adapters.test_lakefs_store import Server, sdk, server, workspace
+from tests.components.adapters.test_lakefs_store import workspace
 from tests.components.test_retention import needed, released, rubbish
 from tests.conftest import place_small
 from tests.contracts.data_store import Writer
+from tests.lakefs_server import Server, hidden, sdk
 from tests.triton import Fitted
 
-__all__ = ["server", "workspace"]
+__all__ = ["workspace"]
 
 pytestmark = pytest.mark.lakefs
 
@@ -46,11 +47,6 @@ def sweep(store: DataStore, *needed: str, seconds: float = SOON) -> LakeFSSweep:
     return found
 
 
-def hidden(workspace: Workspace) -> set[str]:
-    repository = sdk(workspace)
-    return {one.id for one in repository.branches(show_hidden=True)} - {one.id for one in repository.branches()}
-
-
 def test_branches(store: DataStore, write: Writer, workspace: Workspace) -> None:
     """An ingest's branch, and what a killed commit had uploaded, are gone; what is needed, young or others' stays."""
     for name in ("ingest/small/1", "ingest/small/2", "incoming"):
@@ -58,12 +54,13 @@ def test_branches(store: DataStore, write: Writer, workspace: Workspace) -> None
         write(name, {"a": name})
     store.branch("ingest/small/3", "main")  # an ingest that has just begun
     kept = store.resolve("ingest/small/2").id
+    sdk(workspace).branch(scratch_name("main", "empty")).create("main", hidden=True)  # killed before the first byte
     left = sdk(workspace).branch(_scratch_prefix("main", "k") + "0").create("main", hidden=True)
     left.object("b").upload(b"half")
     assert not [one for one in sweep(store, kept, seconds=-60).leftovers() if one.kind != "copy"]
     made = sweep(store, kept)
     found = [one for one in made.leftovers() if one.kind != "copy"]
-    assert [(one.kind, one.size) for one in found] == [("branch", 14), ("upload", 4)]
+    assert [(one.kind, one.size) for one in found] == [("branch", 14), ("upload", 0), ("upload", 4)]
     assert made.discard(found) == found
     assert store.branches() == ["incoming", "ingest/small/2", "ingest/small/3", "main"]
     assert hidden(workspace) == set()
@@ -91,22 +88,22 @@ def test_copies(store: DataStore, write: Writer, workspace: Workspace) -> None:
     assert write.read("main") == {"a": "1"}
 
 
-def test_tags_hold_their_bytes(store: DataStore, write: Writer, workspace: Workspace, server: Server) -> None:
+def test_tags_hold_their_bytes(store: DataStore, write: Writer, workspace: Workspace, lakefs_server: Server) -> None:
     """The server's own collection lists a tagged commit as one whose bytes stay, and no longer once the tag is removed."""
-    if server.blocks is None:
+    if lakefs_server.blocks is None:
         pytest.skip("the server's objects are out of reach")
     tagged, old = write("main", {"a": "1"}), write("main", {"a": "2"})
     theirs, head = write("main", {"a": "3"}), write("main", {"a": "4"})
     store.tag("release/small/1", tagged)
     lakefs.Tag(sdk(workspace).id, "theirs", sdk(workspace)._client).create(theirs)
     sweep(store).discard([])
-    assert retained(workspace, server.blocks) == {tagged, theirs, head}
-    assert old not in retained(workspace, server.blocks)
+    assert retained(workspace, lakefs_server.blocks) == {tagged, theirs, head}
+    assert old not in retained(workspace, lakefs_server.blocks)
     assert store.branches() == ["main"]
     store.untag("release/small/1")
     store.untag("release/small/1")
     assert store.tags() == {"theirs": theirs}
-    assert retained(workspace, server.blocks) == {theirs, head}
+    assert retained(workspace, lakefs_server.blocks) == {theirs, head}
 
 
 def test_all_of_it(workspace: Workspace, repository: Path, fitted: Fitted) -> None:

@@ -41,7 +41,9 @@ def run(key: str = "1", path: str = "photos", seen: Observation | None = None) -
     with running_as(key * 64):
         commit = ingest("shop", "test", of(path), seen or observe("shop", "test", of(path)))
     if commit.branch != "main":
-        open_workspace("test").store.merge(commit.id, "main", message="", metadata={}, key=commit.id)
+        open_workspace("test").store.merge(
+            commit.id, "main", message="", metadata={"validation": "by hand"}, key=commit.id
+        )
     return commit
 
 

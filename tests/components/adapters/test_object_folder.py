@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from components.adapters.object_folder import ObjectFolder
+from components.adapters import object_folder
+from components.adapters.object_folder import BATCH, FEW, ObjectFolder
 from components.errors import NotFoundError, UnavailableError
 from components.ports import Entry
 
@@ -32,6 +34,30 @@ def test_take(folder: ObjectFolder, tmp_path: Path) -> None:
         content = file.read_bytes()
         assert entry == Entry(path, hashlib.sha256(content).hexdigest(), len(content))
         assert folder.path(entry.sha256).read_bytes() == content
+
+
+@pytest.mark.parametrize("count", [1, 3, FEW + 1, 5 * BATCH], ids="{} files".format)
+def test_number(folder: ObjectFolder, tmp_path: Path, count: int) -> None:
+    """However many come at once, and however many of them have the same bytes, each is there."""
+    files = {f"p{n}": written(tmp_path / str(n), b"%d" % (n % 300)) for n in range(count)}
+    entries = folder.take(files, move=False)
+    assert [entry.path for entry in entries] == [*files]
+    assert all(folder.path(entry.sha256).read_bytes() == files[entry.path].read_bytes() for entry in entries)
+
+
+@pytest.mark.parametrize("count", [1, FEW + 1])
+def test_forced_before_named(folder: ObjectFolder, tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object has its name while the disk may not have its bytes: a disk that fails then leaves none."""
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(object_folder, "_force", failing)
+    files = {f"p{n}": written(tmp_path / str(n), b"%d" % n) for n in range(count)}
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        folder.take(files, move=False)
+    assert [*folder.all()] == []
+    assert [*(tmp_path / "lfs" / "tmp").iterdir()] == []
 
 
 def test_move(folder: ObjectFolder, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from components import endpoints
 from components.adapters import triton_binary
 from components.adapters.triton_binary import command
 from components.adapters.triton_server import TritonServer
-from components.errors import UnavailableError
+from components.errors import ConfigError, UnavailableError
 from components.servables import Lookup, write
 from components.standalone import standalone
 from tests.triton import Triton, start
@@ -51,6 +51,46 @@ def test_server_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert arguments[0] == str(program)
     assert not any(argument.startswith("--backend-directory") for argument in arguments)
     assert environment == dict(os.environ)
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """A folder of backends as a full Triton has it, with one in it."""
+    folder = tmp_path / "opt" / "backends"
+    (folder / "onnxruntime").mkdir(parents=True)
+    (folder / "onnxruntime" / "libtriton_onnxruntime.so").touch()
+    return folder
+
+
+def test_backends_of_the_profile(tmp_path: Path, others: Path) -> None:
+    """They lie beside the wheel's own, with the server's library by the name that they were linked against."""
+    arguments, environment = command(tmp_path, tmp_path / "models", 1, 2, 3, more=str(others))
+    (folder,) = (Path(one.split("=", 1)[1]) for one in arguments if one.startswith("--backend-directory"))
+    assert (folder / "python" / "libtriton_python.so").is_file()
+    assert (folder / "onnxruntime").resolve() == others / "onnxruntime"
+    assert (folder / "libtritonserver.so").is_file()
+    assert str(folder) in environment["LD_LIBRARY_PATH"].split(os.pathsep)
+    alone, _ = command(tmp_path, tmp_path / "models", 1, 2, 3)
+    assert f"--backend-directory={folder}" not in alone
+
+
+def test_backends_of_the_profile_for_a_server_on_path(
+    tmp_path: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has them in place of its own."""
+    program = tmp_path / "bin" / "tritonserver"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    arguments, _ = command(tmp_path, tmp_path / "models", 1, 2, 3, more=str(others))
+    assert f"--backend-directory={others}" in arguments
+
+
+def test_a_folder_without_a_backend(tmp_path: Path) -> None:
+    """It is refused by the setting's name: Triton would say so only when a model is loaded."""
+    with pytest.raises(ConfigError, match=r"services\.triton\.backends: no backend in .*opt/tritonserver/backends"):
+        command(tmp_path, tmp_path / "models", 1, 2, 3, more=str(tmp_path))
 
 
 def test_without_any_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2 as proto
 from components.adapters.triton_config import (
     Graph,
     Tensor,
+    as_run,
     check_chain,
     ensemble_config,
     part_config,
@@ -47,6 +48,21 @@ def test_target_is_the_backend(graphs: dict[str, Graph], target: str, backend: s
     config = parsed(part_config("m-model", graphs["model"], ["scores"], target))
     assert config.backend == backend
     assert "1" in {parameter.string_value for parameter in config.parameters.values()}
+
+
+def test_widths_that_onnx_runtime_works_out(tmp_path: Path) -> None:
+    """What a file leaves open is filled in where ONNX Runtime knows it, and nothing else is."""
+    ends = {"x": ["rows", None], "y": ["rows", None], "z": ["rows", None], "w": [3, 2]}
+    x, y, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ends[name]) for name in "xyz")
+    w = helper.make_tensor("w", TensorProto.FLOAT, ends["w"], [0.0] * 6)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Identity", ["x"], ["z"])]
+    graph = helper.make_graph(nodes, "open", [x], [y, z], [w])
+    path = tmp_path / "open.onnx"
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 15)]), path)
+    read = read_graph(path)
+    assert [one.width for one in (*read.inputs, *read.outputs)] == [-1, -1, -1]
+    known = as_run(read, path)
+    assert [one.width for one in (*known.inputs, *known.outputs)] == [-1, 2, -1]
 
 
 def test_every_tensor_is_mapped_to_itself(graphs: dict[str, Graph]) -> None:

@@ -45,16 +45,6 @@ def test_targets_are_those_of_the_server(served: Workspace) -> None:
     assert served.server.targets() == ({"auto", "full"} if shutil.which("tritonserver") else {"auto"})
 
 
-@pytest.mark.skipif(not shutil.which("tritonserver"), reason="needs a full Triton: `tritonserver` on PATH")
-def test_full_target(served: Workspace, fitted: Fitted) -> None:
-    """A bundle for the ONNX Runtime backend answers as ONNX Runtime in this process."""
-    full = export("flights", "test", *candidate_in(served, fitted), Serve(target="full"))
-    bring_up(served, full)
-    inputs = to_tensors(pq.read_table(fitted.test), FEATURES)
-    expected = run_graphs([fitted.graphs / f"{part}.onnx" for part in ("pre", "model", "post")], inputs)
-    assert np.allclose(served.server.infer(full.model, inputs)["probability"], expected["probability"], atol=1e-6)
-
-
 def test_loaded_and_parts(served: Workspace, bundle: Bundle) -> None:
     """An ensemble is listed with its parts, and tells them in order."""
     parts = tuple(f"{bundle.model}-{part}" for part in ("pre", "model", "post"))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tritonclient.http
+from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from components.gateway import receipts
 from components.model_inputs import to_tensors
+from components.project import Serve
 from components.records import Release
-from tests.components.gateway.conftest import PROJECT, ROW, Running
-from tests.triton import FEATURES, Fitted
+from components.serve_settings import Triton as Settings
+from components.serving import serve, take_down
+from components.workspace import Workspace
+from tests.components.gateway.conftest import PROJECT, ROW, Running, running
+from tests.conftest import place_small
+from tests.triton import FEATURES, Fitted, Triton, release_of
 
 pytestmark = pytest.mark.xdist_group("gateway")
 
@@ -82,6 +89,37 @@ def test_json_and_binary_and_typed_agree(gateway: Running, behind: Release) -> N
         receipt = receipts.parse(answer.headers["Trilha-Receipt"])
         assert receipt is not None
         assert (receipt.project, str(receipt.release)) == (PROJECT, answer.headers["Trilha-Release"])
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_a_bundle_of_one_graph(
+    served: Workspace, repository: Path, fitted: Fitted, triton: Triton, *, remembers: bool
+) -> None:
+    """The graph is asked without the ensemble around it, but where Triton remembers answers; nobody sees which."""
+    place_small(repository)
+    settings = Settings(response_cache={"enable": remembers})
+    release = release_of(served, fitted, PROJECT, serve=Serve(golden=16, join="fused", triton=settings))
+    serve(served, release.bundle, PROJECT)
+    model, alone = release.bundle.model, f"{release.bundle.model}-fused"
+    with running(repository, {}) as gateway, InferenceServerClient(triton.address) as client:
+        typed = gateway.predict(ROW).json()["answers"][0]["probability"]
+        headers, body = binary([ROW])
+        by_bytes = gateway.client.post(INFER, content=body, headers=headers)
+        told = json.loads(by_bytes.content[: int(by_bytes.headers["Inference-Header-Content-Length"])])
+        assert told["model_name"] == (model if remembers else alone)
+        by_json = gateway.client.post(INFER, json=plain([ROW])).json()
+        found = {output["name"]: output["data"] for output in by_json["outputs"]}
+        assert found == {"probability": [pytest.approx(typed, abs=1e-6)], "label": [int(typed >= 0.5)]}
+        asked = {name: client.get_inference_statistics(name).model_stats[0].inference_count for name in (model, alone)}
+        assert asked == ({model: 2, alone: 1} if remembers else {model: 0, alone: 3})
+        missing = plain([ROW])
+        missing["inputs"].pop()
+        refused = gateway.client.post(INFER, json=missing)
+        assert refused.status_code == 400
+        assert model not in refused.text
+        assert "fused" not in refused.text
+        take_down(served.server, model)
+        assert gateway.predict(ROW).json()["answers"][0]["probability"] == pytest.approx(typed, abs=1e-6)
 
 
 def test_metadata(gateway: Running, behind: Release) -> None:

@@ -21,9 +21,9 @@ from components.workspace import Workspace, open_workspace
 from flows.doctor import Check, endpoints, examine
 from flows.services import down, ensure
 from tests.azure import connection
-from tests.components.adapters.test_lakefs_store import started
 from tests.containers import Containers
 from tests.kubeflow import TOKEN, Server
+from tests.lakefs_server import started
 from tests.object_stores import BUCKETS
 from tests.s3 import SECRET
 from tests.triton import Triton

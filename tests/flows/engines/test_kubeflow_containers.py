@@ -15,10 +15,13 @@ import pytest
 from components.errors import NotFoundError, UnavailableError
 from components.profile import Kubeflow
 from components.runs import NodeState, RunLog
+from components.scores import Predictions
 from components.workspace import open_workspace
 from flows.engines.kubeflow_containers import image_here
-from flows.execute import execute, lifecycle_of
+from flows.execute import execute, lifecycle_of, scoring_of
 from tests.containers import Containers
+from tests.flights import ROWS, place_flights, released
+from tests.triton import Fitted
 
 SEED = "seed-91c2-of-a-key-nobody-may-see"
 
@@ -43,6 +46,27 @@ def test_the_same_keys_and_records_as_here(in_containers: Path, monkeypatch: pyt
     assert found == {"observe": "done", "ingest": "found", "validate": "found", "publish": "found"}
     for path in in_containers.rglob("*"):
         assert not path.is_file() or SEED.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.slow
+def test_a_night(in_containers: Path, fitted: Fitted) -> None:
+    """Predictions that containers made, shard by shard, are those that this machine would make: it finds them."""
+    place_flights(in_containers, "  shards: 2\n")
+    released(open_workspace("test"), fitted)
+    dag = scoring_of("flights", "test")
+    there = execute(dag, project="flights", profile="test", engine="kubeflow")
+    found: dict[str, str] = {}
+    here = execute(
+        dag,
+        project="flights",
+        profile="test",
+        engine="local",
+        watch=lambda state: found.update({state.name: state.status}),
+    )
+    assert here == there
+    assert isinstance(here, Predictions)
+    assert here.rows == ROWS
+    assert found == {"pick": "done", "score-00": "found", "score-01": "found", "collect": "found"}
 
 
 @pytest.mark.slow

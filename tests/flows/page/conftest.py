@@ -91,7 +91,10 @@ def committed(workspace: Workspace) -> Commit:
     store.branch("ingest/flights/1", "main")
     metadata = {"project": "flights", "sources": json.dumps(to_json(sources))}
     store.commit("ingest/flights/1", files, message="Ingest flights", metadata=metadata, key="a")
-    merged = store.merge("ingest/flights/1", "main", message="Publish flights: 12 months of 2013", metadata={}, key="b")
+    found = {"validation": "found good"}
+    merged = store.merge(
+        "ingest/flights/1", "main", message="Publish flights: 12 months of 2013", metadata=found, key="b"
+    )
     return Commit(id=merged.id, branch="main", tree=store.tree(merged.id), tables=tables)
 
 

@@ -16,20 +16,21 @@ ROOT = Path(__file__).parents[3]
 
 
 class Deployed:
-    """The deployment `lifecycle/PROJECT` in a work pool of its own, which runs as far as `publish`."""
+    """The deployment `DAG/PROJECT` in a work pool of its own; a lifecycle runs as far as `publish`."""
 
-    def __init__(self, url: str, project: str, pool: str, *, limit: int = 1) -> None:
+    def __init__(self, url: str, project: str, pool: str, *, dag: str = "lifecycle", limit: int = 1) -> None:
         self.project, self.pool, self._url = project, pool, url
         self._client = api(url)
         self._client.post("/work_pools/", json={"name": pool, "type": "process"})
-        flow = self._post("/flows/", name="lifecycle")["id"]
+        flow = self._post("/flows/", name=dag)["id"]
+        parameters = {"project": project, "profile": "other"}
         self.id = self._post(
             "/deployments/",
             name=project,
             flow_id=flow,
-            entrypoint="flows/deployments.py:lifecycle",
+            entrypoint=f"flows/deployments.py:{dag}",
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
-            parameters={"project": project, "profile": "other", "until": "publish"},
+            parameters=parameters | ({"until": "publish"} if dag == "lifecycle" else {}),
             work_pool_name=pool,
             concurrency_limit=limit,
             concurrency_options={"collision_strategy": "ENQUEUE"},

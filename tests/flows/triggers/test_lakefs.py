@@ -18,9 +18,9 @@ from flows.services import down, ensure
 from flows.services.logs import log_path
 from flows.triggers.install import install
 from flows.triggers.token import make_token, read_token
-from tests.components.adapters.test_lakefs_store import Server, on_server, sdk, started
 from tests.examples import parcels
 from tests.flows.triggers.deployed import Deployed, eventually
+from tests.lakefs_server import Server, on_server, sdk, started
 
 pytestmark = [
     pytest.mark.long,
