@@ -120,6 +120,7 @@ def _sweeps(workspace: Workspace, known: Reach, before: float) -> dict[str, Call
         "releases": lambda: Manifests(workspace, known, before),
         "data": lambda: workspace.store.sweep(known.names, before, stale_tags(workspace, known)),
         "ledger": lambda: Entries(workspace, known, before, alone),
+        "scoring": lambda: folders(f"{state}/scoring", "notes of", 1, known.names.__contains__, alone),
         "artifacts": lambda: folders(f"{state}/artifacts", "artifacts", 1, known.names.__contains__, alone),
         "runs": lambda: folders(f"{state}/runs", "run", 1, known.names.__contains__),
         "mlflow": lambda: _mlflow(workspace, known, before),

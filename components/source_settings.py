@@ -92,8 +92,8 @@ class Delta(Settings):
     @model_validator(mode="after")
     def _is_where_tables_are(self) -> Delta:
         scheme = self.path.partition("://")[0] if "://" in self.path else "file"
-        if scheme not in {"abfss", "az", "file", "gs", "s3"}:
-            raise ValueError("a folder, s3://..., gs://..., az://... or abfss://...")
+        if scheme not in {"abfs", "abfss", "az", "file", "gs", "s3"}:
+            raise ValueError("a folder, s3://..., gs://..., az://..., abfs://... or abfss://...")
         return self
 
 

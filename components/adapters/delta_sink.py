@@ -10,6 +10,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from components.errors import ConflictError, UnavailableError
+from components.object_stores import words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,9 +71,8 @@ class DeltaSink:
         except CommitFailedError as error:
             raise ConflictError(f"{self.where}: {error}", next_step="run it again") from error
         except (DeltaError, OSError) as error:
-            words = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UnavailableError(
-                f"{self.where}: {words}", next_step="check the address and the credentials"
+                f"{self.where}: {words(error)}", next_step="check the address and the credentials"
             ) from error
 
 

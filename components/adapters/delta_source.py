@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components import config
+from components import config, object_stores
 from components.adapters.arrow_stream import columns_of, stream_to_parquet
 from components.data_ports import Arrived, Held
 from components.disk import is_full
@@ -114,7 +115,14 @@ class DeltaSource:
         except Exception as error:
             if is_full(error):
                 raise
-            raise _explained(f"table {self._table!r}: {self._where}", error) from error
+            where, words = f"table {self._table!r}: {self._where}", object_stores.words(error)
+            if re.search(r"\b40[13] (Unauthorized|Forbidden)", words):
+                raise ConfigError(
+                    f"{where}: {words}",
+                    accepted=object_stores.CREDENTIALS,
+                    next_step="correct the credentials, and what their user may do",
+                ) from error
+            raise _explained(where, words, error) from error
 
 
 def _version(position: str) -> int:
@@ -135,9 +143,8 @@ def _batches(dataset: Any, paths: list[str]) -> Iterator[pa.RecordBatch]:
         yield from one.to_batches(batch_size=ROWS, batch_readahead=2, fragment_readahead=1)
 
 
-def _explained(where: str, error: Exception) -> TrilhaError:
+def _explained(where: str, words: str, error: Exception) -> TrilhaError:
     """An error of the library in one line; it has few classes, so its words have to tell."""
-    words = " ".join(str(error).split())
     kind = type(error).__name__
     if kind == "TableNotFoundError" or "not a Delta table" in words or "No files in log segment" in words:
         return NotFoundError(

@@ -78,6 +78,11 @@ def committed(workspace: Workspace, branch: str, path: str, content: str) -> Com
     return Commit(id=made.id, branch=branch, tree=workspace.store.tree(made.id), tables={})
 
 
+def noted(workspace: Workspace, key: str) -> None:
+    """What the step of that key wrote down of the parts of a night that it had finished."""
+    Place(f"{workspace.state}/scoring").write(f"{key}/00000.json", b"{}")
+
+
 def released(workspace: Workspace, fitted: Fitted, name: str, rules: RolloutRules | None = None) -> Release:
     """A release as a lifecycle leaves it, without a server: data on `main`, files and entries of its steps."""
     commit = committed(workspace, "main", "small/parcels/data.parquet", f"data of {name}")
@@ -90,6 +95,7 @@ def released(workspace: Workspace, fitted: Fitted, name: str, rules: RolloutRule
         workspace.store, "small", made.key, lambda number: made.model_copy(update={"number": number, **evidence}), rules
     )
     entered(workspace, made.key, release)
+    noted(workspace, made.key)
     workspace.store.tag(f"release/small/{release.number}", commit.id)
     return release
 
@@ -103,6 +109,7 @@ def rubbish(workspace: Workspace) -> None:
     lost = digest("a trial that lost")
     entered(workspace, lost, Made(file=wrote(workspace, lost, "a model")))
     wrote(workspace, digest("a step that was killed"), "a file")
+    noted(workspace, digest("a night that was killed"))
     for path in (f"tensorboard/small/{lost[:12]}/events", "failed/small/0123456789ab/notebook.ipynb", "scratch/x/file"):
         file = workspace.home / path
         file.parent.mkdir(parents=True)
@@ -293,6 +300,8 @@ def test_nothing_needed_goes_and_all_else_does(
             notebook = release.candidate.trial.notebook
             assert sha256(workspace.artifacts.local(notebook)) == notebook.sha256
         assert folders(workspace.home / "artifacts") == needed(workspace)
+        assert folders(workspace.home / "scoring") == {known[number].key for number in stay}
+        assert f"notes of {digest('a night that was killed')}" in names(gone)["scoring"]
         refs = [*store.branches(), *(known[number].commit.id for number in stay)]
         assert objects(workspace).keys() == held(workspace, refs) | {EMPTY}
         assert [store.has(night.id) for night in made] == [night in made[-1:] for night in made]
@@ -376,10 +385,10 @@ def sweeps(workspace: Workspace, before: float) -> tuple[Entries, Folders]:
     )
 
 
-def test_a_state_that_machines_share(small: Path, bucket: str) -> None:
+def test_a_state_that_machines_share(small: Path, any_bucket: str) -> None:
     """On an object store entries and files go as on a disk, and what was made or found since stays."""
     profile = small / "config" / "profiles" / "test.yaml"
-    profile.write_text(f"state: {bucket}/state\nstore: {{kind: git, path: '{small}/data.git'}}\nengine: local\n")
+    profile.write_text(f"state: {any_bucket}/state\nstore: {{kind: git, path: '{small}/data.git'}}\nengine: local\n")
     open_workspace.cache_clear()
     workspace = open_workspace("test")
     made = [done(workspace, number)[0] for number in (1, 2)]

@@ -1,7 +1,8 @@
-"""Delta Lake tables: by version, read on where rows were only added, on a disk and in S3."""
+"""Delta Lake tables: by version, read on where rows were only added, on a disk and in object stores."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,12 @@ from deltalake import write_deltalake
 from components.errors import ConfigError, GateError, NotFoundError, TrilhaError
 from components.ingest import ingest, observe
 from components.ledger import running_as
+from components.place import Place
 from components.records import Commit
 from components.source_settings import DeltaTable
 from components.workspace import Workspace, open_workspace
+from tests.azure import ACCOUNT, KEY
+from tests.object_stores import BUCKETS
 
 Source = Callable[..., dict[str, Any]]
 
@@ -129,14 +133,60 @@ def test_the_same_bytes_in_another_store(repository: Path) -> None:
     assert made[0] == made[1]
 
 
-def test_a_table_in_s3(workspace: Workspace, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def lake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where tables lie in a bucket, as Delta's library finds it: what it reads of the environment is its own."""
+    url: str = request.getfixturevalue(BUCKETS[request.param])
+    if request.param == "s3":
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_S3_ALLOW_UNSAFE_RENAME", "true")
+    if request.param == "azure":
+        server = f"http://127.0.0.1:{request.getfixturevalue('azure_server')}/{ACCOUNT}"
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT)
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", server)
+        monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+    return f"{url}/lake"
+
+
+@pytest.mark.parametrize("lake", ["s3", "azure"], indirect=True)
+def test_a_table_in_a_bucket(workspace: Workspace, lake: str) -> None:
     """Address and credentials come from the environment."""
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    monkeypatch.setenv("AWS_S3_ALLOW_UNSAFE_RENAME", "true")
-    add(f"{bucket}/lake", 1, 2)
-    run("1", of(f"{bucket}/lake"))
-    add(f"{bucket}/lake", 3)
-    assert sorted(ids(run("2", of(f"{bucket}/lake")))) == [1, 2, 3]
+    add(lake, 1, 2)
+    run("1", of(lake))
+    add(lake, 3)
+    assert sorted(ids(run("2", of(lake)))) == [1, 2, 3]
+
+
+def test_a_table_in_google_s_store(
+    workspace: Workspace, repository: Path, gcs_bucket: str, gcs_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read on as others are. The emulator takes no write of Delta's library, so the table is copied there."""
+    account = {"gcs_base_url": gcs_server, "disable_oauth": True, "client_email": "", "private_key": ""}
+    (repository / "account.json").write_text(json.dumps(account | {"private_key_id": ""}))
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(repository / "account.json"))
+    for key, one in (("1", 1), ("2", 2)):
+        add(repository / "lake", one)
+        Place(gcs_bucket).upload(repository / "lake", "lake")
+        run(key, of(f"{gcs_bucket}/lake"))
+    assert sorted(ids(run("3", of(f"{gcs_bucket}/lake")))) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lake", "variable", "value"),
+    [("s3", "AWS_SECRET_ACCESS_KEY", "another"), ("azure", "AZURE_STORAGE_ACCOUNT_KEY", "YW5vdGhlcg==")],
+    indirect=["lake"],
+)
+def test_a_key_that_is_refused(
+    workspace: Workspace, lake: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """It is to be corrected; the line says what the server said, without colours."""
+    add(lake, 1)
+    monkeypatch.setenv(variable, value)
+    said = refused(ConfigError, of(lake))
+    assert "next: correct the credentials" in said
+    assert value not in said
+    assert "\x1b" not in said
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

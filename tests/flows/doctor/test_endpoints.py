@@ -14,15 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
+from components.place import Place
 from components.workspace import Workspace, open_workspace
 from flows.doctor import Check, endpoints, examine
 from flows.services import down, ensure
+from tests.azure import connection
 from tests.containers import Containers
 from tests.kubeflow import TOKEN, Server
 from tests.lakefs_server import started
+from tests.object_stores import BUCKETS
 from tests.s3 import SECRET
 from tests.triton import Triton
 
@@ -130,23 +132,35 @@ def test_nobody_anywhere(repository: Path, secrets: list[str], there: str, monke
 # --- state -----------------------------------------------------------------------------------------------------------
 
 
-def test_state_in_a_bucket(repository: Path, bucket: str, s3_server: tuple[str, Path]) -> None:
+def test_state_in_a_bucket(repository: Path, any_bucket: str) -> None:
     """It is listed and written for real, and nothing is left of that."""
-    name(repository, state=f"{bucket}/state")
-    assert (found("state").verdict, found("state").found) == ("good", f"{bucket}/state can be listed and written")
-    assert [path for path in (s3_server[1] / bucket.removeprefix("s3://")).rglob("*") if path.is_file()] == []
+    name(repository, state=f"{any_bucket}/state")
+    assert (found("state").verdict, found("state").found) == ("good", f"{any_bucket}/state can be listed and written")
+    assert Place(any_bucket).files() == {}
 
 
-def test_state_that_is_refused(repository: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another key is not taken, a bucket that is not there is to be made; neither says what the key is."""
-    name(repository, state="s3://no-such-bucket-here/state")
+def test_state_in_a_bucket_that_is_not_there(repository: Path, any_bucket: str) -> None:
+    """It is to be made."""
+    name(repository, state=f"{any_bucket}-gone/state")
     assert (found("state").verdict, found("state").remedy) == ("bad", "make the bucket, or correct the profile")
-    name(repository, state=f"{bucket}/state")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "seed-of-another-key")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()  # as in a new process
+
+
+@pytest.mark.parametrize("store", ["s3", "azure"])  # the emulator of Google's takes every key
+def test_state_that_is_refused(
+    repository: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """Another key is not taken, and nobody says what the key is."""
+    name(repository, state=f"{request.getfixturevalue(BUCKETS[store])}/state")
+    if store == "s3":
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "seed-of-another-key")
+    else:
+        other = connection(request.getfixturevalue("azure_server"), key="c2VlZC1vZi1hbm90aGVyLWtleQ==")
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", other)
+    monkeypatch.setattr("fsspec.spec.AbstractFileSystem.cachable", False)  # as in a new process
     check = found("state")
     assert (check.verdict, check.remedy) == ("bad", "correct the credentials, and what their user may do")
     assert "seed" not in check.found
+    assert "c2VlZ" not in check.found
 
 
 def test_a_home_that_cannot_be_made(repository: Path) -> None:

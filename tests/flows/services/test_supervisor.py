@@ -32,6 +32,7 @@ from components.workspace import Workspace, open_workspace
 from flows.services import SERVICES, down, ensure, processes, status, supervisor
 from flows.services.logs import log_path
 from flows.services.registry import Launch, clean
+from tests.object_stores import BUCKETS
 from tests.triton import Fitted, candidate_in
 
 pytestmark = pytest.mark.slow
@@ -287,8 +288,10 @@ def test_command_line(home: Workspace) -> None:
     assert json.loads(trilha("down", "--json")) == {"stopped": []}
 
 
-def test_models_in_a_bucket(home: Workspace, bucket: str, fitted: Fitted) -> None:
+@pytest.mark.parametrize("store", ["s3", pytest.param("gcs", marks=pytest.mark.long)])
+def test_models_in_a_bucket(home: Workspace, request: pytest.FixtureRequest, store: str, fitted: Fitted) -> None:
     """With a repository in an object store and no server elsewhere, ours reads its models from there, settings and all."""
+    bucket = request.getfixturevalue(BUCKETS[store])
     elsewhere = with_services(home, f"{{triton: {{repository: '{bucket}/models'}}}}")
     ensure(elsewhere, ["triton"])
     wanted = Serve(golden=16, triton=Triton(instance_group=[{"count": 2}], model_warmup={"rows": 1}))
