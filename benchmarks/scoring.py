@@ -181,7 +181,7 @@ def _rows(folder: Path, count: int, rounds: int) -> list[Row]:
             "ours": lambda: run(OURS, many),
             "limit": lambda: run(LIMIT, str(folder / "many"), QUERY, paths["places"], out),
             "few": lambda: run(OURS, few),
-            "pandas": lambda: run(PANDAS, str(folder / "few"), QUERY, paths["fused"], out),
+            "pandas": lambda: run(PANDAS, str(folder / "many"), QUERY, paths["fused"], out),
             "spark": lambda: run(SPARK, str(folder / "many"), QUERY, paths["fused"], out),
         },
         rounds,
@@ -212,23 +212,8 @@ def _told(samples: dict[str, list[Sample]], count: int, single: float) -> list[R
             "flat: 1.25 times",
             peak / small <= FLAT,
         ),
-        Row(
-            f"{FEW:,} rows against pandas, batch by batch",
-            f"{FEW / median(few):,.0f} rows/s",
-            f"{FEW / median(pandas):,.0f} rows/s",
-            ratio(pandas, few),
-            "faster",
-            ratio(pandas, few) > 1,
-        ),
-        Row(
-            f"{count:,} rows against Spark's mapInArrow",
-            f"{per_second:,.0f} rows/s",
-            f"{count / median(spark):,.0f} rows/s",
-            ratio(spark, ours),
-            "faster",
-            ratio(spark, ours) > 1,
-            "`local[2]`, its JVM's start included",
-        ),
+        _against("pandas, batch by batch", ours, pandas, count),
+        _against("Spark's mapInArrow, `local[2]`, its JVM's start included", ours, spark, count),
         Row(
             "against one HTTP request a row",
             f"{per_second:,.0f} rows/s",
@@ -239,6 +224,12 @@ def _told(samples: dict[str, list[Sample]], count: int, single: float) -> list[R
             f"measured on {SINGLE:,} rows",
         ),
     ]
+
+
+def _against(peer: str, ours: list[Sample], theirs: list[Sample], count: int) -> Row:
+    faster = ratio(theirs, ours)
+    rates = [f"{count / median(one):,.0f} rows/s" for one in (ours, theirs)]
+    return Row(f"{count:,} rows against {peer}", *rates, faster, "faster", faster > 1)
 
 
 def _table(workspace: Workspace, folder: Path, count: int, tag: str) -> str:
