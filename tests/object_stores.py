@@ -16,6 +16,8 @@ from tests.children import dying_with_us
 
 BUCKETS = {"s3": "bucket", "gcs": "gcs_bucket", "azure": "azure_container"}
 """Store -> the fixture that makes a bucket in it."""
+STORES = ["s3", *(pytest.param(store, marks=pytest.mark.long) for store in BUCKETS if store != "s3")]
+"""The stores as parameters: what all of them do alike is run on one, and on the others with what takes long."""
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def answering(
         process.wait()
 
 
-@pytest.fixture(params=sorted(BUCKETS))
+@pytest.fixture(params=STORES)
 def any_bucket(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh bucket in each of the stores in turn."""
     return str(request.getfixturevalue(BUCKETS[request.param]))

@@ -12,11 +12,11 @@ from components.errors import ConfigError, NotFoundError, TrilhaError, Unavailab
 from components.place import HALF_A_DAY, Place
 from tests.azure import KEY, connection
 from tests.gcs import ANONYMOUS, point_at, refusing
-from tests.object_stores import BUCKETS
+from tests.object_stores import BUCKETS, STORES
 from tests.s3 import SECRET
 
 
-@pytest.fixture(params=["local", *BUCKETS])
+@pytest.fixture(params=["local", *STORES])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty place."""
     if request.param == "local":
@@ -167,7 +167,7 @@ def test_a_caller_whom_google_refuses(gcs_bucket: str, monkeypatch: pytest.Monke
         refused(f"{gcs_bucket}/state", ConfigError, f"{ANONYMOUS}.*accepted: credentials in the env")
 
 
-@pytest.mark.parametrize("store", BUCKETS)
+@pytest.mark.parametrize("store", STORES)
 def test_a_bucket_that_is_not_there(request: pytest.FixtureRequest, store: str) -> None:
     """Nothing lies there, and what is written is refused with what to do."""
     url = f"{request.getfixturevalue(BUCKETS[store])}-gone/state"

@@ -63,6 +63,7 @@ def test_certain_ones(served: Workspace, released: Any) -> None:
     assert held(served) == {made[number].bundle.model for number in (0, 2, 3)}
 
 
+@pytest.mark.long
 def test_all_of_them(served: Workspace, released: Any) -> None:
     """`all` brings every release back after the server lost them."""
     made = [released(count, {"all": {}}) for count in (1, 2, 3)]

@@ -90,7 +90,7 @@ def test_digits(repository: Path, workspace: Workspace, monkeypatch: pytest.Monk
     assert pictures == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_products(repository: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind of product is one row, on one side only; vocabulary, table and classifier beat the majority on new labels."""
     prepared = prepared_as(workspace, repository, "products")

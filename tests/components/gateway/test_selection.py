@@ -71,6 +71,7 @@ def fed(gateway: Running, **told: Any) -> httpx.Response:
 # --- who answers ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_shares(gateway: Running, two: tuple[Release, Release], repository: Path) -> None:
     """Of requests without a key, each arm answers its share, within what chance allows."""
     chosen(gateway, repository, how="ab", arms=[1, 2], shares=[0.8, 0.2])
@@ -142,6 +143,7 @@ def test_an_arm_that_is_not_there(gateway: Running, two: tuple[Release, Release]
 # --- what is learned --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["epsilon-greedy", "thompson"])
 def test_a_bandit_finds_the_better_arm(
     gateway: Running, two: tuple[Release, Release], repository: Path, how: str

@@ -64,6 +64,7 @@ def with_services(workspace: Workspace, text: str) -> Workspace:
     return open_workspace("test")
 
 
+@pytest.mark.long
 def test_all_of_them(home: Workspace) -> None:
     """`ensure` returns when all of them are well, a second time at once and without a word, and `down` leaves nothing."""
     said: list[str] = []
@@ -112,6 +113,7 @@ def test_killed(home: Workspace) -> None:
     assert written(home, "triton").url == first.url
 
 
+@pytest.mark.long
 def test_hung(home: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that runs and does not answer is told apart from one that is well, and is replaced."""
     monkeypatch.setattr(supervisor, "ANSWER", 0.5)
