@@ -9,7 +9,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -65,8 +65,9 @@ def refusing(status: int) -> Iterator[str]:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            with suppress(BrokenPipeError):  # a client that has seen the status may leave
+                self.end_headers()
+                self.wfile.write(answer)
 
         do_DELETE = do_GET = do_POST = _refuse  # noqa: N815  # the names that the server looks for
 

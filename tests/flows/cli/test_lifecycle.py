@@ -135,6 +135,7 @@ def test_a_better_model_is_released_and_rolled_back(
     assert json.loads(trilha("show", "small", "--json"))["number"] == 3
 
 
+@pytest.mark.long
 def test_what_is_newest_serves_in_the_end(served: Workspace, two: tuple[dict[str, Any], dict[str, Any]]) -> None:
     """A rollback that was killed, files that went: a run or the same again makes it good, or says what does."""
     first, second = two
