@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from components.workspace import Workspace, open_workspace
 from tests.children import dying_with_us
 from tests.triton import free_ports
 
@@ -57,6 +58,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
         for process in (*workers, master):
             process.kill()
             process.wait()
+
+
+def on_spark(repository: Path, url: str) -> Workspace:
+    """The parts of profile `test` again, with its SQL on Spark."""
+    path = repository / "config" / "profiles" / "test.yaml"
+    path.write_text(f"{path.read_text()}sql: '{url}'\n")
+    open_workspace.cache_clear()
+    return open_workspace("test")
 
 
 def _start(log: Path, role: str, *options: str) -> subprocess.Popen[bytes]:

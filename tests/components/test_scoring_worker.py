@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from components.scoring_batch import asked_of, graph_of
 from components.scoring_worker import Told, work_of
 from components.sql_engine import Work, query
 from components.tables import local_files
-from components.workspace import Workspace, open_workspace
+from components.workspace import Workspace
 from tests.examples import commit_tables
 from tests.flights import QUERY, ROWS, flights, place_flights
-from tests.spark import Spark
+from tests.spark import Spark, on_spark
 from tests.triton import Fitted, release_of
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("spark")]
@@ -59,15 +60,9 @@ def release(repository: Path, workspace: Workspace, fitted: Fitted) -> Release:
 
 
 @pytest.fixture
-def on_spark(repository: Path, session: Spark, release: Release) -> Callable[[], None]:
+def to_spark(repository: Path, session: Spark, release: Release) -> Callable[[], Workspace]:
     """Lets profile `test` have Spark from now on."""
-
-    def change() -> None:
-        path = repository / "config" / "profiles" / "test.yaml"
-        path.write_text(f"{path.read_text()}sql: '{session.url}'\n")
-        open_workspace.cache_clear()
-
-    return change
+    return partial(on_spark, repository, session.url)
 
 
 def picked_in(query: str) -> Picked:
@@ -93,13 +88,13 @@ def collected(picked: Picked, scored: list[Scored], key: str = "c") -> Predictio
     ],
     ids=["rows", "some rows", "groups"],
 )
-def test_the_very_same_night(workspace: Workspace, on_spark: Callable[[], None], query: str) -> None:
+def test_the_very_same_night(workspace: Workspace, to_spark: Callable[[], Workspace], query: str) -> None:
     """File by file, byte by byte: the answers, what stands beside them, and the receipts, also of rows in no order; in one shard."""
     picked = picked_in(query)
     here = collected(picked, [scored_in(picked, "a", query)])
     entries = workspace.store.ls(BRANCH, "flights")
     workspace.store.delete_branch(BRANCH)
-    on_spark()
+    to_spark()
     shards = [scored_in(picked, "b", query, shard, 2) for shard in range(2)]
     assert len(shards[1].parts) == 0  # executors are side by side already
     there = collected(picked, shards, "d")
@@ -161,23 +156,23 @@ def test_what_a_worker_lacks(session: Spark, release: Release, workspace: Worksp
         (QUERY.replace(", hour from", " from"), "no column 'hour'"),
     ],
 )
-def test_rows_that_cannot_be_answered(on_spark: Callable[[], None], query: str, words: str) -> None:
+def test_rows_that_cannot_be_answered(to_spark: Callable[[], Workspace], query: str, words: str) -> None:
     """The same words as where this process answers."""
-    on_spark()
+    to_spark()
     with pytest.raises(ConfigError, match=words):
         scored_in(picked_in(query), "a", query)
 
 
 @pytest.mark.timeout(300)
 def test_a_worker_is_killed_while_it_answers(
-    workspace: Workspace, session: Spark, on_spark: Callable[[], None]
+    workspace: Workspace, session: Spark, to_spark: Callable[[], Workspace]
 ) -> None:
     """With all that it had answered: the other one answers it again, and every row is there once, bit for bit."""
     picked = picked_in(MANY)
     here = collected(picked, [scored_in(picked, "a", MANY)])
     entries = workspace.store.ls(BRANCH, "flights")
     workspace.store.delete_branch(BRANCH)
-    on_spark()
+    to_spark()
     lost, killed = psutil.Process(session.workers[0].pid), threading.Event()
 
     def kill() -> None:

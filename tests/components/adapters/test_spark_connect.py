@@ -20,10 +20,11 @@ from components.pick import pick
 from components.project import RandomSplit
 from components.records import digest
 from components.score import score
-from components.workspace import Workspace, open_workspace
+from components.workspace import Workspace
 from tests.children import dying_with_us
 from tests.examples import FEATURES, commit_tables, parcels, prepare_as
 from tests.flights import QUERY, place_flights, released
+from tests.spark import on_spark
 from tests.triton import Fitted, free_ports
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("spark")]
@@ -82,10 +83,7 @@ def test_the_same_record(connect: str, repository: Path, workspace: Workspace) -
     """`prepare` writes the very bytes that it writes on DuckDB."""
     commit = commit_tables(workspace, {"parcels": [parcels(1_500), parcels(3_000)[1_500:]]})
     here = prepare_as(workspace, commit, features=FEATURES, split=SPLIT)
-    path = repository / "config" / "profiles" / "test.yaml"
-    path.write_text(f"{path.read_text()}sql: '{connect}'\n")
-    open_workspace.cache_clear()
-    there = prepare_as(open_workspace("test"), commit, key="b", features=FEATURES, split=SPLIT)
+    there = prepare_as(on_spark(repository, connect), commit, key="b", features=FEATURES, split=SPLIT)
     assert digest(there) == digest(here)
 
 
@@ -101,9 +99,7 @@ def test_the_same_night(connect: str, repository: Path, workspace: Workspace, fi
         return [part.file.sha256 for part in scored.parts]
 
     here = files("a")
-    path = repository / "config" / "profiles" / "test.yaml"
-    path.write_text(f"{path.read_text()}sql: '{connect}'\n")
-    open_workspace.cache_clear()
+    on_spark(repository, connect)
     assert files("b") == here
     assert len(here) == 6
 

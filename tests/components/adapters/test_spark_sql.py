@@ -20,9 +20,9 @@ from components.errors import ConfigError, UnavailableError
 from components.project import RandomSplit
 from components.records import digest
 from components.sql_engine import query
-from components.workspace import Workspace, open_workspace
+from components.workspace import Workspace
 from tests.examples import FEATURES, SPLIT, commit_tables, parcels, prepare_as
-from tests.spark import Spark
+from tests.spark import Spark, on_spark
 from tests.triton import free_ports
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("spark")]
@@ -105,10 +105,7 @@ def test_the_same_record(session: Spark, repository: Path, workspace: Workspace,
     """`prepare` on Spark writes the very bytes that it writes on DuckDB: the profile alone says where it ran."""
     commit = commit_tables(workspace, {"parcels": [parcels(1_500), parcels(3_000)[1_500:]]})
     here = prepare_as(workspace, commit, features=FEATURES, split=split)
-    path = repository / "config" / "profiles" / "test.yaml"
-    path.write_text(f"{path.read_text()}sql: '{session.url}'\n")
-    open_workspace.cache_clear()
-    there = prepare_as(open_workspace("test"), commit, key="b", features=FEATURES, split=split)
+    there = prepare_as(on_spark(repository, session.url), commit, key="b", features=FEATURES, split=split)
     assert digest(there) == digest(here)
 
 

@@ -17,6 +17,7 @@ from components.profile import Kubeflow
 from components.runs import NodeState, RunLog
 from components.scores import Predictions
 from components.workspace import open_workspace
+from flows.dag import Dag
 from flows.engines.kubeflow_containers import image_here
 from flows.execute import execute, lifecycle_of, scoring_of
 from tests.containers import Containers
@@ -26,6 +27,19 @@ from tests.triton import Fitted
 SEED = "seed-91c2-of-a-key-nobody-may-see"
 
 
+def run_here_too(dag: Dag, project: str) -> tuple[object, dict[str, str]]:
+    """What the DAG yields on this machine afterwards, and how each of its nodes fared."""
+    found: dict[str, str] = {}
+    made = execute(
+        dag,
+        project=project,
+        profile="test",
+        engine="local",
+        watch=lambda state: found.update({state.name: state.status}),
+    )
+    return made, found
+
+
 @pytest.mark.slow
 def test_the_same_keys_and_records_as_here(in_containers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What containers did, this machine finds; a watcher is told of each node; a secret is in no file."""
@@ -33,14 +47,7 @@ def test_the_same_keys_and_records_as_here(in_containers: Path, monkeypatch: pyt
     dag = lifecycle_of("small", "test", "publish")
     states: list[NodeState] = []
     there = execute(dag, project="small", profile="test", engine="kubeflow", watch=states.append)
-    found: dict[str, str] = {}
-    here = execute(
-        dag,
-        project="small",
-        profile="test",
-        engine="local",
-        watch=lambda state: found.update({state.name: state.status}),
-    )
+    here, found = run_here_too(dag, "small")
     assert here == there
     assert [state.name for state in states if state.status == "done"] == [node.name for node in dag.nodes]
     assert found == {"observe": "done", "ingest": "found", "validate": "found", "publish": "found"}
@@ -55,14 +62,7 @@ def test_a_night(in_containers: Path, fitted: Fitted) -> None:
     released(open_workspace("test"), fitted)
     dag = scoring_of("flights", "test")
     there = execute(dag, project="flights", profile="test", engine="kubeflow")
-    found: dict[str, str] = {}
-    here = execute(
-        dag,
-        project="flights",
-        profile="test",
-        engine="local",
-        watch=lambda state: found.update({state.name: state.status}),
-    )
+    here, found = run_here_too(dag, "flights")
     assert here == there
     assert isinstance(here, Predictions)
     assert here.rows == ROWS
