@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,7 +73,8 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     runtime.chmod(0o755)
     (folder / "containers.conf").write_text(CONF.format(runtime=runtime))
     environment = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
-    command = [podman, "--root", str(folder / "root"), "--runroot", str(folder / "run"), "--storage-driver", "vfs"]
+    run = tempfile.mkdtemp(prefix="podman-")  # of 50 characters at most, which pytest's own folders may have more than
+    command = [podman, "--root", str(folder / "root"), "--runroot", run, "--storage-driver", "vfs"]
     made = subprocess.run(
         [*command, "import", *_changes(), str(_empty(folder)), IMAGE],
         env=environment,
@@ -91,6 +93,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
         with served(command, folder / "podman.sock") as host:
             yield Containers(host, command=tuple(command))
     subprocess.run([*command, "rm", "--all", "--force"], env=environment, capture_output=True, check=False)
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def _mounts() -> list[dict[str, object]]:
