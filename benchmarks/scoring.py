@@ -215,7 +215,7 @@ def _told(samples: dict[str, list[Sample]], count: int, single: float) -> list[R
         _against("pandas, batch by batch", ours, pandas, count),
         _against("Spark's mapInArrow, `local[2]`, its JVM's start included", ours, spark, count),
         Row(
-            "against one HTTP request a row",
+            "scoring against one HTTP request a row",
             f"{per_second:,.0f} rows/s",
             f"Triton, one client {single:,.0f} rows/s",
             per_second / single,
