@@ -16,13 +16,16 @@ ROOT = Path(__file__).parents[3]
 
 
 class Deployed:
-    """The deployment `DAG/PROJECT` in a work pool of its own; a lifecycle runs as far as `publish`."""
+    """The deployment `DAG/PROJECT`, made anew in a work pool of its own; a lifecycle runs as far as `publish`."""
 
     def __init__(self, url: str, project: str, pool: str, *, dag: str = "lifecycle", limit: int = 1) -> None:
         self.project, self.pool, self._url = project, pool, url
         self._client = api(url)
         self._client.post("/work_pools/", json={"name": pool, "type": "process"})
         flow = self._post("/flows/", name=dag)["id"]
+        before = self._client.get(f"/deployments/name/{dag}/{project}")  # a server of many tests: not another's runs
+        if before.status_code != 404:
+            self._client.delete(f"/deployments/{before.raise_for_status().json()['id']}").raise_for_status()
         parameters = {"project": project, "profile": "other"}
         self.id = self._post(
             "/deployments/",
