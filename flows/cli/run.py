@@ -196,18 +196,21 @@ def plan(
     profile: ProfileOption = "local",
     until: UntilOption = None,
     commit: CommitOption = None,
+    dag_name: DagOption = "lifecycle",
+    first: FromOption = None,
+    last: ToOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a run would do and why, and change nothing."""
+    """Say what a run, a night of predictions or a backfill would do and why, and change nothing."""
     from dataclasses import asdict
 
     from components.workspace import open_workspace
-    from flows.execute import lifecycle_of
     from flows.plan import plan as foresee
 
-    dag = lifecycle_of(project, profile, until, commit)
-    rows = [asdict(row) for row in foresee(dag, open_workspace(profile), project)]
-    emit(rows, columns(rows, ["name", "action", "why"]), as_json=as_json)
+    dag = dag_asked(dag_name, project, profile, until, commit, first, last)
+    rows = [asdict(row) for row in foresee(dag, open_workspace(profile), project)] if dag else []
+    said = columns(rows, ["name", "action", "why"]) if rows else f"nothing of {project} is left to do"
+    emit(rows, said, as_json=as_json)
 
 
 @app.command()

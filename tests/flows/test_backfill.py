@@ -59,6 +59,13 @@ def backfill(*arguments: str, code: int = 0, all_of: bool = True) -> dict[str, A
     return found
 
 
+def planned() -> dict[str, str]:
+    """What `trilha plan` says that a backfill over 2024 would do and why, by node."""
+    asked = ["plan", "small", "--dag", "backfill", "--from", "2024-01", "--to", "2024-12", "-p", "test", "--json"]
+    rows = json.loads(CliRunner().invoke(app, asked).stdout)
+    return {row["name"]: f"{row['action']}: {row['why']}" for row in rows}
+
+
 def states(found: dict[str, Any]) -> str:
     """The calendar, a letter a month: of there, stale, failed, missing."""
     assert [one["key"] for one in found["partitions"]] == MONTHS
@@ -101,6 +108,12 @@ def test_a_year_with_a_bad_month_and_one_that_is_missing(workspace: Workspace, m
     [branch] = workspace.store.branches("ingest/")  # for a look
     assert workspace.store.resolve(branch).metadata["partition"] == "2024-03"
 
+    assert planned() == {
+        "observe-2024-03": "look: it reads the outside world",
+        "ingest-2024-03": "run: input 'columns' changed",  # main has some by now
+        "validate-2024-03": "run: after ingest-2024-03",
+        "publish-2024-03": "run: after ingest-2024-03, validate-2024-03",
+    }
     (monthly / "parcels-2024-03.csv").write_text(good)
     late.rename(monthly / "parcels-2024-07.csv")
     again = backfill()
@@ -109,6 +122,7 @@ def test_a_year_with_a_bad_month_and_one_that_is_missing(workspace: Workspace, m
     assert [commits_of(workspace, month) for month in MONTHS] == [1] * 12
     nothing = backfill()
     assert nothing["run"] is None
+    assert planned() == {}
     assert workspace.store.branches("ingest/") == []
     urls = [stamp.url for stamp in sources_of(workspace.store, "main", "small")["parcels"]]
     assert urls == [f"data/parcels-{month}.csv" for month in MONTHS]
