@@ -7,27 +7,25 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    Discriminator,
     Field,
-    FiniteFloat,
     JsonValue,
     PositiveFloat,
     PositiveInt,
-    Tag,
     model_validator,
 )
 
 from components.adapters.store_rules import MAIN, check_new_ref
-from components.answers import NUMBERS, ROUNDING, Task, answer_names
+from components.answers import Task, answer_names
 from components.edge_settings import Edge
 from components.errors import ConfigError
 from components.metrics import METRICS
-from components.online_settings import OnlineFeatures
+from components.online_settings import DEFAULTS, Online
 from components.partition_settings import By, check
-from components.records import INCIDENTAL, Scalar
+from components.records import INCIDENTAL
 from components.rollout_settings import RolloutRules
 from components.schedule import Schedule
 from components.scoring_settings import Scoring
+from components.search_settings import Search
 from components.selection_settings import Selection
 from components.serve_settings import UNSET, Triton
 from components.settings import Name, Settings
@@ -110,63 +108,6 @@ class Features(Settings):
     """Columns to weigh the candidate by, where nothing but the query's result says whether they are there."""
 
 
-class Choice(Settings):
-    """A parameter of the search that takes one of `values`."""
-
-    values: tuple[Scalar, ...] = Field(min_length=1)
-
-
-class Range(Settings):
-    """A number between `low` and `high`, both included; `log` draws its logarithm evenly."""
-
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Range:
-        if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError("low < high, and low > 0 with log")
-        return self
-
-
-def _kind(axis: object) -> str:
-    """Which of the two a parameter is meant to be, so that a fault in it is told of that one alone."""
-    meant = isinstance(axis, Range) or (isinstance(axis, dict) and not axis.keys().isdisjoint({"low", "high"}))
-    return "range" if meant else "choice"
-
-
-Axis = Annotated[Annotated[Choice, Tag("choice")] | Annotated[Range, Tag("range")], Discriminator(_kind)]
-"""One parameter of the search."""
-
-
-class Search(Settings):
-    """How parameter sets are found. A grid takes every combination of every space; the others draw `trials` of them."""
-
-    method: Literal["grid", "random", "optuna"] = "grid"
-    spaces: tuple[dict[str, Axis], ...] = Field(min_length=1)
-    """One space a model family, say: each is searched by itself, a trial draws from one of them."""
-    trials: PositiveInt | None = Field(default=None, le=1000)
-    parallel: PositiveInt = Field(default=2, le=64)
-    """Trials side by side; `optuna` learns from the trials before each such wave."""
-    timeout: PositiveFloat = 600.0
-    """Seconds for one trial."""
-    memory_mb: PositiveInt = 4096
-    """Memory that one trial may take beyond the libraries that all trials share, MiB."""
-
-    @model_validator(mode="after")
-    def _is_finite(self) -> Search:
-        if self.method == "grid":
-            if self.trials is not None:
-                raise ValueError("no `trials` with method grid: it takes every combination")
-            if any(isinstance(axis, Range) for space in self.spaces for axis in space.values()):
-                raise ValueError("`values` only with method grid: a range has no end of points")
-        elif self.trials is None:
-            raise ValueError(f"`trials` with method {self.method}")
-        return self
-
-
 Metric = Literal[
     "auc", "accuracy", "average_precision", "balanced_accuracy", "brier", "log_loss", "macro_f1", "mae", "r2", "rmse"
 ]
@@ -207,72 +148,6 @@ class Serve(Settings):
     """Budget for one-row requests, milliseconds."""
     triton: Triton = UNSET
     """Triton's own settings; `trilha tune` finds some of them."""
-
-
-Chance = Annotated[float, Field(ge=0, le=1)]
-
-
-class BinaryDefault(Settings):
-    """What is answered for a row where the model is late, of a binary task."""
-
-    probability: Chance
-    label: Literal[0, 1]
-
-
-class ClassDefault(Settings):
-    """Of a multiclass one: the class, and the probability of each."""
-
-    label: int | str
-    probabilities: dict[str, Chance]
-
-    @model_validator(mode="after")
-    def _is_one_of_them(self) -> ClassDefault:
-        if str(self.label) not in self.probabilities or abs(sum(self.probabilities.values()) - 1) > ROUNDING:
-            raise ValueError("probabilities of all classes, the label's too, that are 1 in sum")
-        return self
-
-
-class ValueDefault(Settings):
-    """Of a regression."""
-
-    value: FiniteFloat
-
-
-_DEFAULTS: dict[str, type[Settings]] = {
-    "binary": BinaryDefault,
-    "multiclass": ClassDefault,
-    "regression": ValueDefault,
-}
-
-
-def _task_of(answer: object) -> str:
-    """The task that a default answer is meant for, so that a fault in it is told of that one alone."""
-    names = answer if isinstance(answer, dict) else type(answer).model_fields if isinstance(answer, Settings) else ()
-    return next((task for task in ("regression", "multiclass") if NUMBERS[task] in names), "binary")
-
-
-DefaultAnswer = Annotated[
-    Annotated[BinaryDefault, Tag("binary")]
-    | Annotated[ClassDefault, Tag("multiclass")]
-    | Annotated[ValueDefault, Tag("regression")],
-    Discriminator(_task_of),
-]
-"""What is answered for a row where the model is late."""
-
-
-class Online(Settings):
-    """How the gateway answers for the project; no part of a bundle."""
-
-    seconds: PositiveFloat | None = Field(default=None, le=60)
-    """For the model to answer, in place of the profile's."""
-    default: DefaultAnswer | None = None
-    """Answered, and called so, where the model is late; none: 504."""
-    log: float = Field(default=0.0, ge=0, le=1)
-    """Share of requests that is written down, with its answers, on the branch `predictions` of the data store."""
-    redact: tuple[str, ...] = ()
-    """Columns of the inputs that are left out there."""
-    features: OnlineFeatures | None = None
-    """What requests may leave out, because it is known by the entity that they name; part of a release."""
 
 
 class Toleration(Settings):
@@ -374,7 +249,7 @@ class ProjectFile(Settings):
     @model_validator(mode="after")
     def _has_its_task_s_default(self) -> ProjectFile:
         default = self.online.default
-        if default is not None and not isinstance(default, _DEFAULTS[self.task]):
+        if default is not None and not isinstance(default, DEFAULTS[self.task]):
             names, given = ", ".join(answer_names(self.task)), ", ".join(default.model_dump())
             raise ValueError(f"{names} as online.default of task {self.task}, not {given}")
         return self

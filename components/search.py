@@ -6,8 +6,8 @@ import itertools
 import math
 import random
 
-from components.project import Choice, Range, Search
 from components.records import Parameters, Scalar, Trial
+from components.search_settings import Choice, Range, Search
 
 
 def points(search: Search, seed: int) -> list[Parameters | None]:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from components.project import Choice, Range, Search
 from components.records import Parameters, digest
+from components.search_settings import Choice, Range, Search
 
 if TYPE_CHECKING:
     import optuna

@@ -21,7 +21,7 @@ from components.gateway.problems import RETRY_SECONDS, Problem
 from components.gateway.receipts import prefix_of
 from components.gateway.routing import Router, Routers
 from components.gateway.signature import Signature
-from components.project import Online
+from components.online_settings import Online
 from components.releases import BRANCH, release_number, releases, served
 from components.rollouts import Rollout, under_way
 from components.selection_settings import Selection

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from components.gateway.catalogue import Door
     from components.gateway.metrics import Metrics
     from components.gateway.model import Said
+    from components.online_settings import Online
     from components.ports import DataStore
-    from components.project import Online
     from components.workspace import Workspace
 
 BRANCH: Final = "predictions"

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from components.gateway.metrics import Metrics
     from components.gateway.routing import Choice, Router
     from components.gateway.wire import Columns
+    from components.online_settings import Online
     from components.profile import GatewayGather
-    from components.project import Online
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ import msgspec
 
 from components.adapters.triton_config import Tensor, answer_tensors
 from components.gateway.wire import Columns, Spec
-from components.project import BinaryDefault, ClassDefault, ValueDefault
+from components.online_settings import BinaryDefault, ClassDefault, ValueDefault
 
 if TYPE_CHECKING:
-    from components.project import DefaultAnswer
+    from components.online_settings import DefaultAnswer
 
     Schema = dict[str, Any]
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.project import Choice, Range, Search
 from components.records import Artifact, Graphs, Parameters, Trial
 from components.search import points, propose
+from components.search_settings import Choice, Range, Search
 
 TREES = {"family": Choice(values=("trees",)), "leaves": Range(low=2, high=200, integer=True, log=True)}
 LINEAR = {"family": Choice(values=("linear",)), "rate": Range(low=0.001, high=1.0, log=True)}
