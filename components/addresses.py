@@ -18,7 +18,7 @@ import fsspec
 from pydantic import AfterValidator
 
 from components.errors import ConfigError
-from components.object_stores import AZURE
+from components.object_stores import AMAZON, AZURE, CONNECT, GOOGLE, knock
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -26,7 +26,9 @@ WITH_HOST = {"dav", "ftp", "hdfs", "arrow_hdfs", "sftp", "smb", "ssh", "webdav",
 """File systems whose URLs name a host, beside HTTP's."""
 FOLLOWING = {"dask", "generic", "jlab", "jupyter", "reference"}
 """File systems that lead to others by what they read."""
-OBJECT_STORES = {"gcs", "gs", "s3", "s3a"} | AZURE
+OBJECT_STORES = AMAZON | AZURE | GOOGLE
+SILENT = 300.0
+"""Seconds in which an HTTP server has to say something; all of it may take longer."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*\.?")
@@ -51,6 +53,7 @@ def file_system(table: str, url: str, inside: Sequence[str]) -> tuple[Any, str]:
 
     Raises:
         ConfigError: the URL's host is inside, or its file system follows what it reads.
+        ConnectionError: nobody is where its object store is.
         ImportError, ValueError: fsspec does not know it.
     """
     options: dict[str, Any] = {}
@@ -65,6 +68,7 @@ def file_system(table: str, url: str, inside: Sequence[str]) -> tuple[Any, str]:
             _check_host(table, part, tuple(inside))
         if protocol in OBJECT_STORES:
             options[protocol] = {"use_listings_cache": False}  # who looks again later has to see what changed
+            knock(fsspec.core.url_to_fs(part, **options[protocol])[0])
         if protocol in {"http", "https"}:
             options[protocol] = {"get_client": _client(table, tuple(inside))}
     fs, path = fsspec.core.url_to_fs(url, **options)
@@ -125,7 +129,9 @@ def _client(table: str, inside: tuple[str, ...]) -> Callable[..., Awaitable[Any]
     async def get_client(**settings: Any) -> Any:
         import aiohttp
 
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=connect), **settings)
+        patience = aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=SILENT)
+        connector = aiohttp.TCPConnector(socket_factory=connect)
+        return aiohttp.ClientSession(connector=connector, timeout=patience, **settings)
 
     return get_client
 
