@@ -22,8 +22,11 @@ from components.object_stores import AMAZON, AZURE, CONNECT, GOOGLE, knock
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-WITH_HOST = {"dav", "ftp", "hdfs", "arrow_hdfs", "sftp", "smb", "ssh", "webdav", "webhdfs"}
-"""File systems whose URLs name a host, beside HTTP's."""
+WITH_HOST = {"arrow_hdfs", "dav", "ftp", "hdfs", "root", "sftp", "smb", "ssh", "webdav", "webhdfs"}
+"""File systems whose libraries take the host apart from the path, so that no file that is found has a URL of its own.
+
+They look its address up themselves, whatever was checked before, and most take any server for the right one.
+"""
 FOLLOWING = {"dask", "generic", "jlab", "jupyter", "reference"}
 """File systems that lead to others by what they read."""
 OBJECT_STORES = AMAZON | AZURE | GOOGLE
@@ -52,7 +55,7 @@ def file_system(table: str, url: str, inside: Sequence[str]) -> tuple[Any, str]:
     """The fsspec file system of a URL and the path there; it connects to no address inside but those of `inside`.
 
     Raises:
-        ConfigError: the URL's host is inside, or its file system follows what it reads.
+        ConfigError: the URL's host is inside, or its file system is none that is read or follows what it reads.
         ConnectionError: nobody is where its object store is.
         ImportError, ValueError: fsspec does not know it.
     """
@@ -64,7 +67,13 @@ def file_system(table: str, url: str, inside: Sequence[str]) -> tuple[Any, str]:
                 f"table {table!r}: {url}: {protocol}:// leads to other addresses by what is read there",
                 accepted="a URL of the files themselves",
             )
-        if protocol in WITH_HOST | {"http", "https"} and rest:
+        if protocol in WITH_HOST:
+            raise ConfigError(
+                f"table {table!r}: {protocol}:// is not read",
+                accepted="a file, a URL of HTTP (https://...) or of an object store (s3://, gs://, abfs://...)",
+                next_step="mount that server's folder on this machine, or have its files copied to an object store",
+            )
+        if protocol in {"http", "https"} and rest:
             _check_host(table, part, tuple(inside))
         if protocol in OBJECT_STORES:
             options[protocol] = {"use_listings_cache": False}  # who looks again later has to see what changed

@@ -112,7 +112,7 @@ def _matches(table: str, path: str, base: Path, plain: str) -> list[str]:
 def _remote(table: str, url: str, inside: Sequence[str]) -> list[FileStamp]:
     """Any fsspec URL; the stamp is the best that its file system offers."""
     with remote_errors(table, url):
-        if urlsplit(url).password:
+        if any(urlsplit(part).password for part in url.split("::")):
             raise ConfigError(
                 f"table {table!r}: `path` holds a password",
                 accepted=CREDENTIALS,
