@@ -77,6 +77,13 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="the tests run one after the other")
+@pytest.mark.xdist_group("environment")
+def test_groups_stay_together(request: pytest.FixtureRequest) -> None:
+    """Tests that share a server are run by the process that started it; pytest-xdist marks them by their names."""
+    assert request.node.nodeid.endswith("@environment")
+
+
 def test_wrong_python(clone: Path) -> None:
     """A Python that is too old is refused before anything is made, with what is accepted and what to do."""
     done = make(clone, 'case "$1" in --version) echo Python 3.9.2;; *) exit 1;; esac', "setup")

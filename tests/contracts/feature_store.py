@@ -25,9 +25,10 @@ class FeatureStoreContract:
     def test_what_is_written_is_read(self, store: FeatureStore) -> None:
         """In the order of the keys; None for those that are not there, and twice what is asked twice."""
         store.write("small", "a", pairs())
-        keys = [key for key, _ in pairs()]
+        held = dict(pairs())
+        keys = [*held]
         for asked in ([keys[7], b'["nobody"]', keys[0], keys[7]], keys):
-            expected = [dict(pairs()).get(key) for key in asked]
+            expected = [held.get(key) for key in asked]
             assert store.read("small", "a", asked) == expected
             assert asyncio.run(self._found(store, asked)) == expected
 

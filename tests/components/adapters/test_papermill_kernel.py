@@ -27,19 +27,20 @@ EATER = "import time; held = bytearray(700_000_000); time.sleep(60)"
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Every test ends without a process that it started, the zygote apart."""
+    """Every test ends without a process that it started, the zygote apart, and the servers that tests share."""
     papermill_kernel.warm_up()
     before = set(psutil.Process().children())
     yield
     deadline = time.monotonic() + 5  # an executor answers just before it ends
-    while (left := descendants(before)) and time.monotonic() < deadline:
+    while (left := started(before)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left
 
 
-def descendants(zygotes: set[psutil.Process]) -> list[psutil.Process]:
-    """What runs below this process, without the zygotes themselves."""
-    return [child for child in psutil.Process().children(recursive=True) if child not in zygotes]
+def started(before: set[psutil.Process]) -> list[psutil.Process]:
+    """What this process has started since, and all that the zygote has."""
+    zygote = psutil.Process(papermill_kernel.client._Zygote.running().process.pid)
+    return [*(set(psutil.Process().children()) - before - {zygote}), *zygote.children(recursive=True)]
 
 
 def order(folder: Path, *cells: str, timeout: float = TIMEOUT, memory_mb: int = MEMORY_MB, **parameters: int) -> Order:

@@ -76,6 +76,8 @@ class Load:
         Every receipt is of the release that its answer names; returns the answers by release.
         """
         assert not self.errors
+        other = [told for told in self.answers if told.status not in (statuses or (200,))]
+        assert not other, (len(other), other[0])
         assert {told.status for told in self.answers} == set(statuses or (200,))
         found = [told.answer for told in self.answers if told.status == 200]
         for answer in found:
