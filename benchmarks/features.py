@@ -1,20 +1,22 @@
 """What do features of more rows than memory cost: a join and an aggregate over 20 million rows, sorted and split?
 
-All have 2 GiB. The limit is DuckDB, which writes the same query's rows, sorted, to one file: no checks, no split, no
-profile of the training rows. Peers do as it does: Spark on this machine (`local[*]`, its heap 2 GiB), and Polars'
-streaming engine where `TRILHA_PEERS` names a Python that has it.
+The kernel holds each to 2 GiB, page cache included; where it cannot, the row says so. Tables are read from the disk.
+The limit is DuckDB, which writes the same query's rows, sorted, to one file: no checks, no split, no profile of the
+training rows. Peers do as it does, told by their settings to stay below the 2 GiB: Spark on this machine (`local[*]`),
+and Polars' streaming engine where `TRILHA_PEERS` names a Python that has it; that once more with nothing to hold it.
 
 `--rows 100000000` asks for more.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from report import ROOT, Row, Sample, in_a_folder, interleave, measure, median, ratio
+from report import ROOT, Row, Sample, in_a_folder, interleave, measure, measure_within, median, ratio
 
 ROWS, ROUNDS = 20_000_000, 2
 MEMORY = 2048
@@ -51,7 +53,7 @@ connection.execute(f"copy ({sys.argv[1]} order by id) to '{sys.argv[2]}/out.parq
 SPARK = """
 import sys
 from pyspark.sql import SparkSession
-session = (SparkSession.builder.master("local[*]").config("spark.driver.memory", "2g")
+session = (SparkSession.builder.master("local[*]").config("spark.driver.memory", "1200m")
            .config("spark.ui.enabled", "false").config("spark.driver.bindAddress", "127.0.0.1")
            .config("spark.local.dir", sys.argv[2]).getOrCreate())
 for table in ("readings", "stations"):
@@ -79,18 +81,28 @@ to '{folder}/stations.parquet'
 """
 
 
+FREE = "Polars, all memory allowed,"
+BUDGET = {"POLARS_OOC_MEMORY_BUDGET_MB": "1000"}
+"""Its streaming engine spills beyond it."""
+SETTINGS = {"DuckDB": "memory_limit 1 GB, as ours", "Spark": "heap 1200 MiB", "Polars": "memory budget 1000 MB"}
+
+
 def _rows(folder: Path, count: int, rounds: int) -> list[Row]:
     import duckdb
 
     duckdb.sql(MAKE.format(rows=count, folder=folder))
     commit = _committed(folder)
-    environment = {**os.environ, "TRILHA_ROOT": str(folder), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TRILHA_ROOT": str(folder), "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
-    def run(program: str, python: str = sys.executable, argument: str = str(folder)) -> Sample:
+    def run(program: str, python: str = sys.executable, argument: str = str(folder), most: int = MEMORY) -> Sample:
         shutil.rmtree(folder / "state" / "artifacts", ignore_errors=True)
         shutil.rmtree(folder / "out.parquet", ignore_errors=True)
-        return measure([python, "-c", program, SQL, argument], cwd=folder, env=environment)
+        _leave_cache(folder)
+        command = [python, "-c", program, SQL, argument]
+        if not most:
+            return measure(command, cwd=folder, env=environment)
+        return measure_within(most, command, cwd=folder, env=environment | BUDGET)
 
     runs = {
         "ours": lambda: run(OURS, argument=commit),
@@ -99,8 +111,18 @@ def _rows(folder: Path, count: int, rounds: int) -> list[Row]:
     }
     if peers := os.environ.get("TRILHA_PEERS"):
         runs["Polars"] = lambda: run(POLARS, peers)
+        runs[FREE] = lambda: run(POLARS, peers, most=0)
     samples = interleave(runs, rounds)
     return [_told(samples, name, count) for name in samples if name != "ours"]
+
+
+def _leave_cache(folder: Path) -> None:
+    """What lies in the page cache is accounted to whoever read it first: let that be each by itself."""
+    os.sync()
+    for path in folder.rglob("*.parquet"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _committed(folder: Path) -> str:
@@ -119,17 +141,20 @@ def _committed(folder: Path) -> str:
 
 def _told(samples: dict[str, list[Sample]], name: str, count: int) -> Row:
     ours, theirs = samples["ours"], samples[name]
-    slower, peak = ratio(ours, theirs), max(sample.peak for sample in ours)
-    limit, over = name == "DuckDB", median(theirs, "peak") > MEMORY
+    limit, ended = name == "DuckDB", next((sample.ended for sample in theirs if sample.ended), "")
+    slower = math.nan if ended else ratio(ours, theirs)
+    took = ended or f"{median(theirs):.1f} s"
+    holds = "the kernel holds ours to it, and nothing the peer" if name == FREE else "the kernel holds both to it"
     return Row(
         question=f"features of {count:,} rows: join, aggregate, sort, split, in 2 GiB",
-        ours=f"{median(ours):.1f} s, peak {peak:.0f} MiB",
-        limit=f"{name} {'alone, sorted to one file' if limit else 'to sorted files'} {median(theirs):.1f} s"
-        + (f", peak {median(theirs, 'peak'):.0f} MiB" if name != "Spark" else ""),  # its JVM is nobody's child here
+        ours=f"{median(ours):.1f} s, peak {max(sample.peak for sample in ours):.0f} MiB",
+        limit=f"{name} {'alone, sorted to one file' if limit else 'to sorted files'} {took}"
+        f", peak {median(theirs, 'peak'):.0f} MiB",
         ratio=slower,
-        goal="the limit" if limit else "1.00, under 2 GiB",
-        met=limit or (slower <= 1 and peak <= MEMORY),
-        note=f"{'nothing held it to 2 GiB; ' if over else ''}ours also checks every row, splits and profiles",
+        goal="the limit" if limit else "1.00",
+        met=limit or bool(ended) or slower <= 1,
+        note=f"{holds if ours[0].held else 'nothing held them to it'}"
+        f"{f'; {SETTINGS[name]}' if name in SETTINGS else ''}; ours also checks every row, splits and profiles",
     )
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +38,7 @@ class Row:
     limit: str
     """What is physically possible, or the bare thing without Trilha, measured in the same rounds."""
     ratio: float
+    """NaN where the peer came to no end."""
     goal: str
     met: bool
     note: str = ""
@@ -46,6 +51,10 @@ class Sample:
     wall: float
     cpu: float
     peak: float
+    held: bool = False
+    """The kernel held it to the memory that it may take."""
+    ended: str = ""
+    """How it ended, where that was not well."""
 
 
 def measure(command: Sequence[str], **options: object) -> Sample:
@@ -69,6 +78,88 @@ def measure(command: Sequence[str], **options: object) -> Sample:
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, list(command), done.stdout, done.stderr)
     return Sample(*map(float, done.stdout.split()))
+
+
+def measure_within(mebibytes: int, command: Sequence[str], **options: object) -> Sample:
+    """Run a program that may take so much memory: it, all processes that it starts, and the files that they have in
+    the page cache, of which the kernel takes back what it needs. There is no swap. The peak is of what cannot be taken
+    back, all processes together, looked at 20 times a second.
+
+    Where no control group can be made (another system than Linux, no right to), nothing holds it.
+    """
+    with _memory_group(mebibytes) as group:
+        if group is None:
+            return measure(command, **options)
+        inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
+        seen, over, clock = [0.0], threading.Event(), time.perf_counter()
+        looking = threading.Thread(target=_look, args=(group, seen, over))
+        looking.start()
+        try:
+            found = measure(inside, **options)
+            return Sample(found.wall, found.cpu, max(seen), held=True)
+        except subprocess.CalledProcessError as error:
+            wall = time.perf_counter() - clock
+            last = (error.stderr.strip().splitlines() or [""])[-1][:160]
+            ended = f"killed at {mebibytes} MiB" if _killed(group) else f"failed: {last}"
+            return Sample(wall, math.nan, max(seen), held=True, ended=f"{ended} after {wall:.0f} s")
+        finally:
+            over.set()
+            looking.join()
+
+
+@contextmanager
+def _memory_group(mebibytes: int) -> Iterator[Path | None]:
+    """A control group of its own, of the kernel's first kind or the second; None where none can be made."""
+    told, root, most = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"), str(mebibytes << 20)
+    mine = dict(line.split(":", 2)[1:] for line in told.read_text().splitlines()) if told.exists() else {}
+    if "memory" in mine:
+        parent = root / "memory" / mine["memory"].lstrip("/")
+        limits = {"memory.limit_in_bytes": most, "memory.memsw.limit_in_bytes": most}
+    else:
+        parent, limits = root, {"memory.max": most, "memory.swap.max": "0"}
+    group = parent / f"trilha-bench-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        yield None
+        return
+    try:
+        for name, limit in limits.items():
+            (group / name).write_text(limit)
+    except OSError:  # memory is not accounted here, or swap is not
+        group.rmdir()
+        yield None
+        return
+    try:
+        yield group
+    finally:
+        while _end(group):  # a server that its client left behind
+            time.sleep(0.05)
+        group.rmdir()
+
+
+def _end(group: Path) -> int:
+    """Kill what there is in it; returns how many processes that were."""
+    left = (group / "cgroup.procs").read_text().split()
+    for process in left:
+        with suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+    return len(left)
+
+
+def _look(group: Path, seen: list[float], over: threading.Event) -> None:
+    """Note what its processes hold in MiB, without the page cache, until it is over; one killed is the end of all."""
+    while not over.wait(0.05):
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        seen.append(int(stat.get("total_rss") or stat["anon"]) / 2**20)
+        if _killed(group):
+            _end(group)
+
+
+def _killed(group: Path) -> bool:
+    """Whether the kernel killed one of its processes because there was no memory left."""
+    told = next(path for name in ("memory.oom_control", "memory.events") if (path := group / name).exists())
+    return int(dict(line.split() for line in told.read_text().splitlines()).get("oom_kill", 0)) > 0
 
 
 def interleave(runs: Mapping[str, Callable[[], Sample]], rounds: int = 5) -> dict[str, list[Sample]]:
@@ -120,7 +211,8 @@ def report(rows: Sequence[Row]) -> None:
 def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     lines = ["| question | Trilha | limit or peer | ratio | goal | met | note |", "|---|---|---|---|---|---|---|"]
     for row in rows:
-        cells = (row["question"], row["ours"], row["limit"], f"{row['ratio']:.2f}", row["goal"])
+        times = "-" if math.isnan(ratio := float(str(row["ratio"]))) else f"{ratio:.2f}"
+        cells = (row["question"], row["ours"], row["limit"], times, row["goal"])
         lines.append(f"| {' | '.join(map(str, cells))} | {'yes' if row['met'] else '**no**'} | {row['note']} |")
     return lines
 

@@ -147,12 +147,19 @@ class Side:
         elif len(self.targets) <= MOST_CLASSES:  # else it is refused anyway
             self.targets.update({one["values"]: one["counts"] for one in pc.value_counts(target).to_pylist()})
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.path, rows.schema)
+            self._writer = pq.ParquetWriter(self.path, rows.schema, use_dictionary=self._repeating(rows.schema))
         self._waiting.append(rows)
         if sum(map(len, self._waiting)) >= GROUP:
             table = pa.concat_tables(self._waiting)
             self._write(table.slice(0, GROUP))
             self._waiting = [table.slice(GROUP)]
+
+    def _repeating(self, schema: pa.Schema) -> list[str]:
+        """Columns whose values come again: all but the key, of which a dictionary would cost a third of the writing."""
+        import pyarrow.types as kinds
+
+        names = [field.name + ".list.element" * kinds.is_nested(field.type) for field in schema]
+        return [name for name in names if name != self._features.row]
 
     def _write(self, group: pa.Table) -> None:
         """Have one group written; no more than one waits."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from components.adapters.sql_aggregates import aggregates_apart
 from components.adapters.sql_order import order_matters
 from components.adapters.sql_rules import DIALECT
 from components.errors import ConfigError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import ibis
     import pyarrow as pa
 
-    from components.sql_engine import Work
+    from components.sql_engine import Watch, Work
 
 BATCH = 131_072
 """Rows that come at a time."""
@@ -37,7 +38,7 @@ class IbisRows:
         """The rows, as the engine comes to them."""
         yield from self._expression.to_pyarrow_batches(chunk_size=BATCH)
 
-    def worked(self, work: Work) -> None:
+    def worked(self, work: Work, watch: Watch) -> None:
         """It is done here, by whoever asks."""
 
 
@@ -62,7 +63,7 @@ def rows_of(
         for name, files in tables.items():
             connection.read_parquet([str(file) for file in files], table_name=name)
         _confine(connection, [str(file) for files in tables.values() for file in files])
-        found = connection.sql(query, dialect=DIALECT)
+        found = connection.sql(_aggregated(connection, query), dialect=DIALECT)
         yield IbisRows(found.order_by(order) if order in found.columns else found)
     finally:
         connection.disconnect()
@@ -106,6 +107,16 @@ def _make_repeatable(
         connection.raw_sql(f"set temp_directory = {_quoted(scratch)}")
         if order_matters(query, tables):
             connection.raw_sql("set threads = 1")
+
+
+def _aggregated(connection: ibis.BaseBackend, query: str) -> str:
+    """The query with its aggregates made, where that spares DuckDB a guess."""
+    if connection.name != "duckdb":
+        return query
+    made, rest = aggregates_apart(query)
+    for table, rows in made.items():
+        connection.raw_sql(f"create temp table {table} as {rows}")
+    return rest
 
 
 def _confine(connection: ibis.BaseBackend, files: Sequence[str]) -> None:
