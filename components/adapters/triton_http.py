@@ -7,6 +7,7 @@ of the V2 protocol can be passed on as it came. The parser is httptools', which 
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 CONNECT_SECONDS: Final = 2.0
+TICK: Final = 0.001
+"""Seconds that uvloop's clock and timers count in."""
 
 
 def http_address(workspace: Workspace) -> str:
@@ -61,6 +64,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[Reply] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = self._deadline = math.inf
         self._clear()
 
     def _clear(self) -> None:
@@ -72,7 +76,9 @@ class _Connection(asyncio.Protocol):
         """Send a whole request; the future holds its answer."""
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
-        self._timer = loop.call_later(seconds, self._late)
+        self._deadline = loop.time() + seconds
+        if self._deadline < self._due:  # else the timer of a request before goes off earlier, and looks again
+            self._look_in(seconds)
         self.transport.write(data)
         return self._waiting
 
@@ -81,8 +87,21 @@ class _Connection(asyncio.Protocol):
         """Whether an answer is still to come."""
         return self._waiting is not None
 
-    def _late(self) -> None:
-        self.fail(TimeLimitError("the model did not answer in time"))
+    def _look_in(self, seconds: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._due = self._deadline
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._due = None, math.inf
+        left = self._deadline - asyncio.get_running_loop().time()
+        if self._waiting is None:
+            return
+        if left < TICK:
+            self.fail(TimeLimitError("the model did not answer in time"))
+        else:
+            self._look_in(left)
 
     def fail(self, error: Exception) -> None:
         """End it; whoever waits gets `error`."""
@@ -126,8 +145,6 @@ class _Connection(asyncio.Protocol):
         reply = Reply(self._parser.get_status_code(), body, self._header, self._type)
         self.open = self._parser.should_keep_alive()
         self.used = True
-        if self._timer:
-            self._timer.cancel()
         if self._waiting and not self._waiting.done():
             self._waiting.set_result(reply)
         self._waiting = None
@@ -196,7 +213,10 @@ class TritonHttp:
         self._idle.clear()
 
     async def _ask(self, data: bytes, seconds: float) -> Reply:
-        await self._enter(seconds)
+        if self._left:
+            self._left -= 1
+        else:
+            seconds -= await self._turn(seconds)
         try:
             while True:
                 connection = self._take() or await self._connect()
@@ -213,14 +233,12 @@ class TritonHttp:
         finally:
             self._leave()
 
-    async def _enter(self, seconds: float) -> None:
-        """Wait for one's turn, in the order of coming."""
-        if self._left:
-            self._left -= 1
-            return
+    async def _turn(self, seconds: float) -> float:
+        """Wait for one's turn, in the order of coming; returns how long that was."""
         if len(self._queue) >= self._longest:
             raise UnavailableError("too many requests wait for the model")
-        turn = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        begun, turn = loop.time(), loop.create_future()
         self._queue.append(turn)
         try:
             async with asyncio.timeout(seconds):
@@ -231,6 +249,7 @@ class TritonHttp:
             if isinstance(error, TimeoutError):
                 raise TimeLimitError("the model was busy all the time") from error
             raise
+        return loop.time() - begun
 
     def _leave(self) -> None:
         while self._queue:

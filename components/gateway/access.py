@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from components.workspace import Workspace
 
 REMEMBERED: Final = 1024
-"""Tokens whose signature need not be checked again, and callers whose rate is known."""
+"""Credentials that need not be checked again while the keys stay as they are, and callers whose rate is known."""
 SHORTEST: Final = 32
 """Bytes of a secret for HS256, as RFC 7518 wants it."""
 
@@ -71,7 +71,7 @@ class Access:
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, keys.Key] = {}
         self._callers: dict[str, Caller] = {}
-        self._tokens: OrderedDict[str, Caller] = OrderedDict()
+        self._known: OrderedDict[bytes, Caller] = OrderedDict()
         self._jwt = _Tokens(settings.jwt) if settings.jwt and self._on else None
         self.refresh()
 
@@ -93,6 +93,7 @@ class Access:
                 raise
             return str(error)
         self._stamp = stamp
+        self._known.clear()
         self._keys = {key.id: key for key in known}
         self._callers = {key.id: Caller(key.name, frozenset(key.scopes), _seconds(key.expires)) for key in known}
         return ""
@@ -105,28 +106,30 @@ class Access:
         """
         if not self._on:
             return Caller(request.client, frozenset({"predict:*", "read:*", "feedback:*"}))
-        text = _credential(request)
-        if text.startswith("trilha_"):
-            key = keys.match(self._keys, text)
-            if key is None:
-                raise _refused("this key is not known, or no longer")
-            caller = self._callers[key.id]
-        elif self._jwt:
-            caller = self._remembered(text) or self._remember(text, self._jwt.read(text))
-        else:
-            raise _refused("this is not a key")
+        header = request.header(b"authorization")
+        caller = self._known.get(header)  # by a keyed hash, so how long it takes tells nothing of a secret
+        if caller is None:
+            caller = self._looked_up(_credential(request))
+            if header[:7].lower() == b"bearer ":  # a password opens pages only, and is looked at each time
+                self._remember(header, caller)
         if caller.until <= time.time():
             raise _refused(f"expired at {datetime.fromtimestamp(caller.until, UTC):%Y-%m-%dT%H:%M:%SZ}")
         return caller
 
-    def _remembered(self, token: str) -> Caller | None:
-        return self._tokens.get(token)
+    def _looked_up(self, text: str) -> Caller:
+        if text.startswith("trilha_"):
+            key = keys.match(self._keys, text)
+            if key is None:
+                raise _refused("this key is not known, or no longer")
+            return self._callers[key.id]
+        if self._jwt:
+            return self._jwt.read(text)
+        raise _refused("this is not a key")
 
-    def _remember(self, token: str, caller: Caller) -> Caller:
-        self._tokens[token] = caller
-        if len(self._tokens) > REMEMBERED:
-            self._tokens.popitem(last=False)
-        return caller
+    def _remember(self, header: bytes, caller: Caller) -> None:
+        self._known[header] = caller
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
 
 
 class _Tokens:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
@@ -141,8 +140,7 @@ class Backend:
     async def _gathered(self, batches: Batches, door: Door, question: Question) -> Reply:
         seconds = self._catalogue.entry(door.project).online.seconds or self._seconds
         try:
-            async with asyncio.timeout(seconds):
-                return await batches.ask(door, question.header, question.body, question.columns or [])
+            return await batches.ask(door, question.header, question.body, question.columns or [], seconds)
         except TimeoutError:
             raise self._late(door) from None
         except UnavailableError as error:

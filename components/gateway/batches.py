@@ -48,11 +48,12 @@ class Batches:
         self._settings = settings
         self._lanes: dict[str, _Lane] = {}
 
-    async def ask(self, door: Door, header: int | None, body: bytes, columns: Columns) -> Reply:
+    async def ask(self, door: Door, header: int | None, body: bytes, columns: Columns, seconds: float) -> Reply:
         """The answer to one request, which is `header` and `body` by itself; raises what `post` raises.
 
         Raises:
             UnavailableError: too many wait already.
+            TimeoutError: it went with others, and was not answered within `seconds`.
         """
         lane = self._lanes.get(door.model)
         if lane is None:
@@ -69,7 +70,8 @@ class Batches:
             raise UnavailableError("too many requests wait for the model")
         turn: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         lane.waiting.append((columns, turn))
-        return await turn
+        async with asyncio.timeout(seconds):
+            return await turn
 
     def _next(self, door: Door, lane: _Lane) -> None:
         """A question ended: those who wait go together, as many as may."""

@@ -17,6 +17,8 @@ TRACE: ContextVar[str] = ContextVar("TRACE", default="")
 """The header `traceparent` of the request that is being answered, for whoever is asked on its behalf."""
 
 JSON: Final = b"application/json"
+WHOLE: Final = "trilha.whole"
+"""Our extension of ASGI: `take` yields the body where all of it is there and nobody received of it, else None."""
 
 
 class Request:
@@ -27,7 +29,7 @@ class Request:
         receive: ASGI's.
     """
 
-    __slots__ = ("_headers", "_query", "_receive", "client", "method", "path")
+    __slots__ = ("_headers", "_query", "_receive", "_whole", "client", "method", "path")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method: str = scope["method"]
@@ -35,6 +37,7 @@ class Request:
         self.client: str = scope["client"][0] if scope.get("client") else "somebody"
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._receive = receive
+        self._whole: Callable[[], bytes | None] = scope.get("extensions", {}).get(WHOLE, {}).get("take", _no_body)
         self._query: bytes = scope.get("query_string", b"")
 
     @property
@@ -60,19 +63,24 @@ class Request:
             raise _too_large(largest)
         if self.header(b"content-encoding") not in {b"", b"identity"}:
             raise Problem(415, "the body is compressed", field="Content-Encoding", accepted="identity")
+        if (whole := self._whole()) is None:
+            whole = await self._received(largest, seconds)
+        if len(whole) > largest:
+            raise _too_large(largest)
+        return whole
+
+    async def _received(self, largest: int, seconds: float) -> bytes:
         try:
             async with asyncio.timeout(seconds):
                 message = await self._receive()
-                whole: bytes = message.get("body", b"")
+                body: bytes = message.get("body", b"")
                 if message.get("more_body"):
-                    whole = await self._rest(whole, largest)
+                    body = await self._rest(body, largest)
         except TimeoutError:
             raise Problem(408, f"the body did not arrive within {seconds:g} s") from None
         if message["type"] == "http.disconnect":
             raise Problem(408, "the body did not arrive")
-        if len(whole) > largest:
-            raise _too_large(largest)
-        return whole
+        return body
 
     async def gone(self) -> None:
         """Return when the client has gone away; its body was read before."""
@@ -90,6 +98,10 @@ class Request:
             if not message.get("more_body"):
                 return b"".join(parts)
         raise _too_large(largest)
+
+
+def _no_body() -> None:
+    """What another server than ours has of a body before it is received."""
 
 
 def _too_large(largest: int) -> Problem:

@@ -1,4 +1,4 @@
-"""Run the gateway: uvicorn with uvloop and httptools, whose loop and parser are compiled."""
+"""Run the gateway: uvicorn with uvloop and httptools, whose loop and parser are compiled, and our `Protocol`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def serve(
     import uvicorn
 
     from components.gateway.app import Gateway
+    from components.gateway.protocol import Protocol
 
     check_binding(host, authentication=workspace.profile.services.gateway.authentication)
     uvicorn.run(
@@ -61,7 +62,7 @@ def serve(
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_level="warning",

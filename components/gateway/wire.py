@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -92,7 +92,7 @@ class Writer:
     """
 
     def __init__(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> None:
-        self._writers = tuple(_writer(spec) for spec in inputs)
+        self._runs = tuple(_runs(inputs))
         outs = ",".join(f'{{"name":{_quoted(spec.name)},"parameters":{{"binary_data":true}}}}' for spec in outputs)
         self._header = f'{{"inputs":[{_described(inputs)}],"outputs":[{outs}]}}'
 
@@ -102,7 +102,7 @@ class Writer:
         Args:
             columns: the values of each feature, in the features' order; None for a missing one.
         """
-        return _written(self._header, self._writers, columns)
+        return _written(self._header, self._runs, columns)
 
 
 class Reader:
@@ -116,7 +116,7 @@ class Reader:
     def __init__(self, model: str, outputs: Sequence[Spec]) -> None:
         self._model = model
         self._outputs = tuple(outputs)
-        self._writers = tuple(_writer(spec) for spec in outputs)
+        self._runs = tuple(_runs(outputs))
         name = _quoted(model)
         self._header = f'{{"model_name":{name},"model_version":"1","outputs":[{_described(outputs)}]}}'
 
@@ -139,7 +139,7 @@ class Reader:
 
     def write(self, columns: Columns) -> tuple[int, bytes]:
         """An answer as Triton gives it: the length of the header, and header and tensors."""
-        return _written(self._header, self._writers, columns)
+        return _written(self._header, self._runs, columns)
 
 
 def cut(values: list[Any], spec: Spec) -> list[Any]:
@@ -165,13 +165,31 @@ def _described(specs: Sequence[Spec]) -> str:
     )
 
 
-def _written(template: str, writers: Sequence[Write], columns: Sequence[Sequence[Any]]) -> tuple[int, bytes]:
+class _Run(NamedTuple):
+    """Tensors side by side that are written at once, since their bytes are: of plain numbers; else one alone."""
+
+    write: Write
+    begin: int
+    end: int
+
+
+def _runs(specs: Sequence[Spec]) -> Iterator[_Run]:
+    for write, group in groupby(range(len(specs)), lambda place: _writer(specs[place])):
+        places = list(group)
+        if write is _numbers:
+            yield _Run(write, places[0], places[-1] + 1)
+        else:
+            yield from (_Run(write, place, place + 1) for place in places)
+
+
+def _written(template: str, runs: Sequence[_Run], columns: Sequence[Sequence[Any]]) -> tuple[int, bytes]:
     rows = len(columns[0])
     sizes: list[int] = []
     tensors: list[bytes] = []
-    for write, values in zip(writers, columns, strict=True):
-        data = write(values)
-        sizes += (rows, len(data))
+    for write, begin, end in runs:
+        several = end - begin
+        data = write(columns[begin] if several == 1 else list(chain.from_iterable(columns[begin:end])))
+        sizes += (rows, len(data) // several) * several
         tensors.append(data)
     header = (template % tuple(sizes)).encode()
     return len(header), b"".join((header, *tensors))

@@ -123,6 +123,31 @@ def test_late_and_waiting() -> None:
     asyncio.run(main())
 
 
+def test_each_request_has_its_own_time() -> None:
+    """On one connection: the time of a request is not that of the one before, be it longer or shorter."""
+    connections = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        try:
+            while True:
+                seconds = (await request(reader)).rsplit(b"\n", 1)[1]
+                await asyncio.sleep(float(seconds))
+                writer.write(OK)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    async def main() -> None:
+        async with serving(handler) as pool:
+            for asked, limit in ((b"0", 30), (b"0", 0.5), (b"0.6", 30)):
+                assert (await pool.post("/x", None, asked, limit)).status == 200
+            assert len(connections) == 1
+            with pytest.raises(TimeLimitError):
+                await pool.post("/x", None, b"20", 0.1)
+
+    asyncio.run(main())
+
+
 def test_whoever_asked_is_gone() -> None:
     """Its connection is dropped, so that nobody gets its answer; its place is free again."""
     answers = iter([b"theirs", b"ours.."])

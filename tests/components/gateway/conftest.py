@@ -17,6 +17,7 @@ import yaml
 
 from components.gateway import keys
 from components.gateway.app import Gateway
+from components.gateway.protocol import Protocol
 from components.records import Release
 from components.serving import serve
 from components.workspace import Workspace, open_workspace
@@ -104,9 +105,7 @@ def running(
     workspace = configure(repository, settings)
     app = Gateway(workspace, projects, revive)
     (port,) = free_ports(1)
-    config = uvicorn.Config(
-        app, port=port, loop="uvloop", http="httptools", lifespan="on", ws="none", log_level="warning"
-    )
+    config = uvicorn.Config(app, port=port, loop="uvloop", http=Protocol, lifespan="on", ws="none", log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

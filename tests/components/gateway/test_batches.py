@@ -49,7 +49,7 @@ def columns(*distances: float) -> list[list[Any]]:
 
 async def ask(batches: Batches, door: Door, *distances: float) -> list[float]:
     asked = columns(*distances)
-    reply = await batches.ask(door, *door.signature.writer.write(asked), asked)
+    reply = await batches.ask(door, *door.signature.writer.write(asked), asked, 10.0)
     return door.signature.reader.read(reply.header, reply.body)[0]
 
 
