@@ -18,15 +18,20 @@ import fsspec
 from pydantic import AfterValidator
 
 from components.errors import ConfigError
-from components.object_stores import AZURE
+from components.object_stores import AMAZON, AZURE, CONNECT, GOOGLE, knock
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-WITH_HOST = {"dav", "ftp", "hdfs", "arrow_hdfs", "sftp", "smb", "ssh", "webdav", "webhdfs"}
-"""File systems whose URLs name a host, beside HTTP's."""
+WITH_HOST = {"arrow_hdfs", "dav", "ftp", "hdfs", "root", "sftp", "smb", "ssh", "webdav", "webhdfs"}
+"""File systems whose libraries take the host apart from the path, so that no file that is found has a URL of its own.
+
+They look its address up themselves, whatever was checked before, and most take any server for the right one.
+"""
 FOLLOWING = {"dask", "generic", "jlab", "jupyter", "reference"}
 """File systems that lead to others by what they read."""
-OBJECT_STORES = {"gcs", "gs", "s3", "s3a"} | AZURE
+OBJECT_STORES = AMAZON | AZURE | GOOGLE
+SILENT = 300.0
+"""Seconds in which an HTTP server has to say something; all of it may take longer."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*\.?")
@@ -50,7 +55,8 @@ def file_system(table: str, url: str, inside: Sequence[str]) -> tuple[Any, str]:
     """The fsspec file system of a URL and the path there; it connects to no address inside but those of `inside`.
 
     Raises:
-        ConfigError: the URL's host is inside, or its file system follows what it reads.
+        ConfigError: the URL's host is inside, or its file system is none that is read or follows what it reads.
+        ConnectionError: nobody is where its object store is.
         ImportError, ValueError: fsspec does not know it.
     """
     options: dict[str, Any] = {}
@@ -61,10 +67,17 @@ def file_system(table: str, url: str, inside: Sequence[str]) -> tuple[Any, str]:
                 f"table {table!r}: {url}: {protocol}:// leads to other addresses by what is read there",
                 accepted="a URL of the files themselves",
             )
-        if protocol in WITH_HOST | {"http", "https"} and rest:
+        if protocol in WITH_HOST:
+            raise ConfigError(
+                f"table {table!r}: {protocol}:// is not read",
+                accepted="a file, a URL of HTTP (https://...) or of an object store (s3://, gs://, abfs://...)",
+                next_step="mount that server's folder on this machine, or have its files copied to an object store",
+            )
+        if protocol in {"http", "https"} and rest:
             _check_host(table, part, tuple(inside))
         if protocol in OBJECT_STORES:
             options[protocol] = {"use_listings_cache": False}  # who looks again later has to see what changed
+            knock(fsspec.core.url_to_fs(part, **options[protocol])[0])
         if protocol in {"http", "https"}:
             options[protocol] = {"get_client": _client(table, tuple(inside))}
     fs, path = fsspec.core.url_to_fs(url, **options)
@@ -125,7 +138,9 @@ def _client(table: str, inside: tuple[str, ...]) -> Callable[..., Awaitable[Any]
     async def get_client(**settings: Any) -> Any:
         import aiohttp
 
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=connect), **settings)
+        patience = aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=SILENT)
+        connector = aiohttp.TCPConnector(socket_factory=connect)
+        return aiohttp.ClientSession(connector=connector, timeout=patience, **settings)
 
     return get_client
 

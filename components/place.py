@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from components.disk import plainly
 from components.errors import ConfigError, NotFoundError, UnavailableError
-from components.object_stores import CREDENTIALS, misses, refuses, words
+from components.object_stores import CREDENTIALS, knock, misses, refuses, words
 
 CHANGED = ("mtime", "LastModified", "last_modified", "updated")
 """What file systems call the time of the last change."""
@@ -59,6 +59,7 @@ class Place:
         self._url = url
         self.root = str(root).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        self._met = self.is_local
 
     def read(self, name: str) -> bytes | None:
         """The file, None where there is none."""
@@ -155,6 +156,9 @@ class Place:
     def _plainly(self, *, writing: bool = False) -> Iterator[None]:
         """What the file system's library raises, as ours: each has errors of its own."""
         try:
+            if not self._met:
+                knock(self._fs)
+                self._met = True
             yield
         except Exception as error:
             if misses(error) and writing:

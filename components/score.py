@@ -24,7 +24,7 @@ from components.errors import ConfigError, GateError, nearest
 from components.examples import SQL
 from components.ledger import effect_key
 from components.place import Place
-from components.progress import Progress
+from components.progress import Progress, StageProgress
 from components.scores import Part, Picked, Scored, prefix_of
 from components.scoring_batch import Asked, answers, asked_of, graph_of, in_process, through_triton, write
 from components.scoring_worker import work_of
@@ -86,13 +86,15 @@ def score(
             raise GateError(f"the rows of {project}: {SQL} yields none", next_step="look at the query, and at --commit")
         batches, answer, own = _answering(workspace, asked, rows, picked.release, through, shard, shards)
         mine = sum(min(part, count - first) for index, first in enumerate(range(0, count, part)) if own(index))
-        parts = _Parts(workspace, key, Progress("score" if shards == 1 else f"score-{shard:02}", mine))
+        progress = Progress("score" if shards == 1 else f"score-{shard:02}", mine)
+        parts = _Parts(workspace, key, progress)
         prefix = f"{prefix_of(picked)}."
 
         def written(batch: pa.RecordBatch, first: int, path: Path) -> None:
             write(answer(batch), asked, prefix, first, path)
 
-        cut = ((index, index * part, batch) for index, batch in enumerate(_cut(batches, part)) if own(index))
+        since_first = progress.since_first(batches)  # for which workers of an engine may take long
+        cut = ((index, index * part, batch) for index, batch in enumerate(_cut(since_first, part)) if own(index))
         done = parts.run(cut, written, asked.row)
     if sum(one.rows for one in done) != mine:
         raise GateError(
@@ -116,9 +118,10 @@ def _answering(
         ask = through_triton(workspace, release)
     else:
         graph = graph_of(workspace, release)
-        answered = rows.worked(work_of(asked, graph))
+        stages = StageProgress("score")
+        answered = rows.worked(work_of(asked, graph), stages)
         if answered is not None:
-            mine = answered if shard == 0 else iter(())
+            mine = stages.until_first(answered) if shard == 0 else iter(())
             return mine, lambda batch: pa.Table.from_batches([batch]), lambda _: shard == 0
         ask = in_process(graph, asked)
     wanted = (batch.select(asked.columns) for batch in rows)

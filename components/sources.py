@@ -112,7 +112,7 @@ def _matches(table: str, path: str, base: Path, plain: str) -> list[str]:
 def _remote(table: str, url: str, inside: Sequence[str]) -> list[FileStamp]:
     """Any fsspec URL; the stamp is the best that its file system offers."""
     with remote_errors(table, url):
-        if urlsplit(url).password:
+        if any(urlsplit(part).password for part in url.split("::")):
             raise ConfigError(
                 f"table {table!r}: `path` holds a password",
                 accepted=CREDENTIALS,
@@ -153,11 +153,6 @@ def remote_errors(table: str, url: str) -> Iterator[None]:
         yield
     except TrilhaError:
         raise
-    except FileNotFoundError as error:
-        ours = next((one for one in (error.__cause__, error.__context__) if isinstance(one, TrilhaError)), None)
-        if ours is not None:  # fsspec takes whatever went wrong for a file that is not there
-            raise ours from error
-        raise _no_file(table, url) from error
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"table {table!r}: path {url!r}: {words(error)}",
@@ -165,20 +160,30 @@ def remote_errors(table: str, url: str) -> Iterator[None]:
             next_step="correct it, or install what the error names (extras: aws, gcp, azure)",
         ) from error
     except Exception as error:
+        true = _true(error)
+        if isinstance(true, TrilhaError):
+            raise true from error
         if is_full(error):
             raise
-        if misses(error):
+        if misses(true):
             raise _no_file(table, url) from error
-        if refuses(error):
+        if refuses(true):
             raise ConfigError(
-                f"table {table!r}: {url}: {words(error)}",
+                f"table {table!r}: {url}: {words(true)}",
                 accepted=CREDENTIALS,
                 next_step="correct the credentials, and what their user may do",
             ) from error
         raise UnavailableError(
-            f"table {table!r}: {url}: {type(error).__name__}: {words(error)}",
+            f"table {table!r}: {url}: {type(true).__name__}: {words(true)}",
             next_step="check the address, the credentials and the network, then run again",
         ) from error
+
+
+def _true(error: Exception) -> BaseException:
+    """What went wrong: over HTTP, fsspec takes whatever it is for a file that is not there."""
+    behind = (error.__cause__, error.__context__) if isinstance(error, FileNotFoundError) else ()
+    whose = (one for one in behind if isinstance(one, TrilhaError) or type(one).__module__.startswith("aiohttp."))
+    return next(whose, None) or error
 
 
 def _no_file(table: str, url: str) -> NotFoundError:

@@ -42,6 +42,11 @@ class Work:
     data: bytes
 
 
+Watch = Callable[[int, int, int], None]
+"""Is told now and then how far workers are: a number for the stage they are at, tasks of it that are done, and how many
+there are. Stages have rising numbers."""
+
+
 class Found(Protocol):
     """What an engine yields for a query."""
 
@@ -54,7 +59,7 @@ class Found(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as they come, once."""
 
-    def worked(self, work: Work) -> Iterator[pa.RecordBatch] | None:
+    def worked(self, work: Work, watch: Watch) -> Iterator[pa.RecordBatch] | None:
         """What workers of the engine make of the rows, in the rows' order; None where it has none."""
 
 
@@ -81,14 +86,14 @@ class Rows:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         yield from self._ahead(self._found.batches())
 
-    def worked(self, work: Work) -> Iterator[pa.RecordBatch] | None:
+    def worked(self, work: Work, watch: Watch = lambda *_: None) -> Iterator[pa.RecordBatch] | None:
         """What workers of the engine make of the rows, in the rows' order; None where it has none.
 
         Raises:
             ConfigError: a worker cannot do it; and whatever the work itself raises there.
         """
         with _engine_errors(self._source, self._tables):
-            made = self._found.worked(work)
+            made = self._found.worked(work, watch)
         return None if made is None else self._ahead(made)
 
     def _ahead(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

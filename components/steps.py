@@ -36,6 +36,9 @@ STEPS = {
 }
 """Step -> its function; imported when it is first needed."""
 
+LOOKING = frozenset({"champion", "observe", "pick"})
+"""Those that look and change nothing, so that a plan may do them, too."""
+
 
 def step_named(name: str) -> Callable[..., Any]:
     """The function of a step.

@@ -92,6 +92,7 @@ class Feed:
         self._over = over
         self._say = say
         self._told: set[str] = set()
+        self._batches = 0
 
     def run(self) -> None:
         """Feed until it is over. A server or a store that is away is waited for.
@@ -101,12 +102,12 @@ class Feed:
         """
         pause = 0.5
         while not self._over.is_set():
-            clock = time.monotonic()
+            clock, batches = time.monotonic(), self._batches
             try:
                 self._feed()
             except UnavailableError as error:
                 self._metrics.up(self._name, well=False)
-                if time.monotonic() - clock > LONGEST:
+                if self._batches > batches or time.monotonic() - clock > LONGEST:  # it was there meanwhile
                     pause = 0.5
                 self._say(f"{self._name}: {error}; trying again in {pause:g} s")
                 self._over.wait(pause)
@@ -147,6 +148,7 @@ class Feed:
         clock = time.perf_counter()
         done = self._table.commit(batch, at)
         self._metrics.committed(done, time.perf_counter() - clock)
+        self._batches += 1
         return done
 
     def _tell_unknown(self, reader: Reader) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from components.errors import NotFoundError
 from components.ingest import observe
-from components.partition_calendar import partitioned
-from components.partition_settings import at, span
+from components.partition_calendar import PartitionState, calendar, partitioned
+from components.partition_settings import Span, at, span, spans
 from components.partitions import ingest_partition, publish_partition
 from components.project import Policy, Project
 from components.records import Commit
 from components.runs import NodeState, RunLog
 from components.source_settings import SqlTable, Table
-from components.tables import MAIN, fed
+from components.tables import MAIN, fed, partition_contents
 from components.validate import validate
 from flows.dag import Do
 
@@ -89,6 +90,35 @@ def _guessed(source: object) -> bool:
     if isinstance(source, Table):
         return source.format not in {"avro", "parquet"} and not source.path.lower().endswith((".avro", ".parquet"))
     return isinstance(source, SqlTable)
+
+
+def spans_asked(workspace: Workspace, project: Project, first: str | None, last: str | None) -> list[Span]:
+    """The partitions from the one to the other; an end that is not said is that of what `main` holds.
+
+    Raises:
+        ConfigError: the project is not partitioned, or there are no such partitions.
+        NotFoundError: an end is not said, and `main` holds none.
+    """
+    by, _ = partitioned(project)
+    if first is None or last is None:
+        held = sorted(key for of in partition_contents(workspace.store, MAIN, project.name).values() for key in of)
+        if not held:
+            raise NotFoundError(
+                f"{MAIN} holds no partition of {project.name} yet",
+                next_step=f"trilha backfill {project.name} --from ... --to ...",
+            )
+        first, last = first or held[0], last or held[-1]
+    return spans(by, first, last)
+
+
+def states_of(workspace: Workspace, project: Project, asked: list[Span]) -> list[PartitionState]:
+    """How each of the partitions stands right now."""
+    return calendar(workspace, project, asked, failures(workspace, project.name, [one.key for one in asked]))
+
+
+def left_to_do(states: Iterable[PartitionState]) -> tuple[str, ...]:
+    """The partitions that `main` does not hold as their sources are, and that can be ingested."""
+    return tuple(state.key for state in states if state.state != "there" and state.ready)
 
 
 def keys_of(nodes: Iterable[str]) -> tuple[str, ...]:

@@ -209,6 +209,17 @@ def until(dag: Dag, name: str) -> Dag:
     return replace(dag, nodes=tuple(node for node in dag.nodes if node.name in wanted), result=name)
 
 
+def apart(dag: Dag) -> tuple[Dag, ...]:
+    """The parts of `dag` that need nothing of each other, in the order of their first nodes."""
+    names: dict[str, tuple[str, ...]] = {}
+    for node in dag.nodes:
+        part = tuple(dict.fromkeys([*(name for need in node.needs for name in names[need]), node.name]))
+        names.update(dict.fromkeys(part, part))
+    nodes = {node.name: node for node in dag.nodes}
+    parts = dict.fromkeys(names[name] for name in nodes)
+    return tuple(replace(dag, nodes=tuple(nodes[name] for name in part), result=part[-1]) for part in parts)
+
+
 def fold(dag: Dag, apply: Callable[[Node, dict[str, Any], tuple[Any, ...]], T]) -> dict[str, T]:
     """Call `apply(node, arguments, guards)` for each node in order; `Ref`s are replaced by what `apply` returned."""
     done: dict[str, T] = {}

@@ -104,6 +104,26 @@ def backfill_of(project: str, profile: str, keys: tuple[str, ...]) -> Dag:
     return _traced(backfill, arguments, POLICIES, lambda step: step in STEPS)
 
 
+def backfill_left(project: str, profile: str, first: str | None, last: str | None) -> Dag | None:
+    """The traced backfill of what `main` does not hold as its sources are; None where nothing is left to do.
+
+    Args:
+        project: its name.
+        profile: its name.
+        first: the first partition, or a date in it; None: the first that `main` holds.
+        last: the last one; None: the last that `main` holds.
+
+    Raises:
+        ConfigError, NotFoundError: there is no such project or profile, it is not partitioned, or `main` holds nothing
+            of it where an end is not said.
+    """
+    settings, workspace = config.load_project(project), open_workspace(profile)
+    from flows.backfill import left_to_do, spans_asked, states_of
+
+    keys = left_to_do(states_of(workspace, settings, spans_asked(workspace, settings, first, last)))
+    return backfill_of(project, profile, keys) if keys else None
+
+
 def dag_named(name: str, project: str, profile: str, last: str | None = None, commit: str | None = None) -> Dag:
     """The traced DAG of that name; each takes a commit's data where it is given one.
 

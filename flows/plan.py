@@ -10,6 +10,7 @@ from components.errors import NotFoundError
 from components.ledger import Key, key_of, lost
 from components.records import Record, Skipped, parts
 from components.runs import Header, NodeState, RunLog, new_header
+from components.steps import LOOKING
 from flows.dag import Dag, Node, Ref, replaced
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _foresee(
         reason = skipped.skipped if skipped else f"{type(held).__name__.lower()} did not pass"
         return Planned(node.name, "skip", reason), Skipped(skipped=reason)
     if not node.policy.cache:
-        return Planned(node.name, "look", "it reads the outside world"), node.step(**arguments)
+        return _every_time(node, arguments)
     recorded = workspace.ledger.recorded(node.step, key_of(node.step, arguments).digest)
     if recorded is None:
         return Planned(node.name, "run", ""), _Unknown(node=node.name)
@@ -81,6 +82,17 @@ def _foresee(
         return Planned(node.name, "run", f"{done}, but {lost(gone)}"), record
     after = ", ".join(name for name in node.needs if name in again)
     return Planned(node.name, "found", done + (f", if {after} makes the same again" if after else "")), record
+
+
+def _every_time(node: Node, arguments: Mapping[str, Any]) -> tuple[Planned, Record]:
+    """Of a node that is not in the ledger: what looks is done, and what may change something is not."""
+    if _only_looks(node):
+        return Planned(node.name, "look", "it reads the outside world"), node.step(**arguments)
+    return Planned(node.name, "run", "it runs every time"), _Unknown(node=node.name)
+
+
+def _only_looks(node: Node) -> bool:
+    return node.step.__name__ in LOOKING
 
 
 def _reason(node: Node, arguments: Mapping[str, object], log: RunLog, now: Header) -> str:
@@ -126,7 +138,8 @@ def why(workspace: Workspace, dag: Dag, header: Header, name: str) -> list[str]:
 def _since(earlier: Header, before: NodeState, state: NodeState, node: Node | None) -> list[str]:
     """Why a node was done, which an earlier run came to as well."""
     if node is not None and not node.policy.cache:
-        return [f"{node.name} was done because it looks at the outside world every time"]
+        does = "looks at the outside world" if _only_looks(node) else "runs"
+        return [f"{node.name} was done because it {does} every time"]
     changes = list(differences(before.key, state.key, node)) if before.key and state.key else []
     if before.status == "skipped" and not changes:
         return [f"{before.name} was done because run {earlier.id} had skipped it: {before.output['skipped']}"]

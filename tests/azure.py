@@ -27,6 +27,8 @@ from tests.object_stores import answering
 
 HOME = Path(os.environ.get("TRILHA_TEST_AZURITE") or Path.home() / ".cache" / "trilha" / "azurite")
 ACCOUNT = "trilha"
+TRUSTING = 'mount --bind "$0" /etc/ssl/certs/ca-certificates.crt && exec "$@"'
+"""Triton trusts the certificates there and no others; who starts it so has a file of his own in their place."""
 KEY = base64.b64encode(b"seed-09b3-of-a-key-nobody-may-see").decode()
 
 
@@ -101,6 +103,17 @@ def https_door(azure_server: int, tmp_path_factory: pytest.TempPathFactory) -> I
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield Door(f"http://127.0.0.1:{server.server_address[1]}", folder / "certificate.pem")
         server.shutdown()
+
+
+@pytest.fixture
+def triton_on_azure(https_door: Door, monkeypatch: pytest.MonkeyPatch) -> list[str | Path]:
+    """What the command of a Triton begins with that reads its models from the emulator; where, the environment says."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("Triton asks Azure over TLS, and trusts a certificate of ours only in a namespace of its own")
+    monkeypatch.setenv("https_proxy", https_door.url)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", ACCOUNT)
+    monkeypatch.setenv("AZURE_STORAGE_KEY", KEY)
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", TRUSTING, https_door.certificate]
 
 
 def carry(inside: ssl.SSLSocket, emulator: socket.socket) -> None:

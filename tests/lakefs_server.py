@@ -71,44 +71,89 @@ def s3_lakefs(s3_server: tuple[str, Path], bucket: str, tmp_path: Path) -> Itera
         yield Server(server.url, f"{bucket}/", server.credentials, None)
 
 
+class Own:
+    """The process of a server on a port of its own; a test may kill it, and start it again where it was.
+
+    Args:
+        home: all of its state is in there.
+        variables: for its actions.
+        more: settings of its own, without `LAKEFS_`.
+    """
+
+    def __init__(self, home: Path, variables: Mapping[str, str], more: Mapping[str, str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        credentials = {ID: "AKIAIOSFODNN7EXAMPLE", SECRET: "an example of a secret access key"}
+        settings = {
+            "DATABASE_TYPE": "local",
+            "DATABASE_LOCAL_PATH": f"{home}/kv",
+            "DATABASE_LOCAL_SYNC_WRITES": "false",
+            "BLOCKSTORE_TYPE": "local",
+            "BLOCKSTORE_LOCAL_PATH": f"{home}/blocks",
+            "BLOCKSTORE_SIGNING_SECRET_KEY": "for tests",
+            "COMMITTED_LOCAL_CACHE_DIR": f"{home}/cache",
+            "COMMITTED_LOCAL_CACHE_SIZE_BYTES": str(64 << 20),
+            "LISTEN_ADDRESS": address,
+            "AUTH_ENCRYPT_SECRET_KEY": "for tests",
+            "INSTALLATION_USER_NAME": "admin",
+            "INSTALLATION_ACCESS_KEY_ID": credentials[ID],
+            "INSTALLATION_SECRET_ACCESS_KEY": credentials[SECRET],
+            # It is told to ask nobody anything; an address that is left empty would mean the default one.
+            "STATS_ENABLED": "false",
+            "STATS_ADDRESS": "http://127.0.0.1:9/",
+            "EMAIL_SUBSCRIPTION_ENABLED": "false",
+            "SECURITY_CHECK_LATEST_VERSION": "false",
+            "SECURITY_AUDIT_CHECK_URL": "http://127.0.0.1:9/",
+            **more,
+        }
+        self.server = Server(f"http://{address}", "local://", credentials, home / "blocks")
+        self._home = home
+        self._environment = {"PATH": os.environ["PATH"], "HOME": str(home), **variables}
+        self._environment |= {f"LAKEFS_{name}": value for name, value in settings.items()}
+
+    def start(self) -> None:
+        """Return once it answers."""
+        with (self._home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["lakefs", "run"], env=self._environment, cwd=self._home, stdout=log, stderr=log
+            )
+        try:
+            wait(f"{self.server.url}/_health", self._home / "log")
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+
 @contextmanager
 def started(home: Path, variables: Mapping[str, str] | None = None, **more: str) -> Iterator[Server]:
     """A fresh server on a free port of loopback, all of whose state is in `home`; `variables` are for its actions."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    credentials = {ID: "AKIAIOSFODNN7EXAMPLE", SECRET: "an example of a secret access key"}
-    settings = {
-        "DATABASE_TYPE": "local",
-        "DATABASE_LOCAL_PATH": f"{home}/kv",
-        "DATABASE_LOCAL_SYNC_WRITES": "false",
-        "BLOCKSTORE_TYPE": "local",
-        "BLOCKSTORE_LOCAL_PATH": f"{home}/blocks",
-        "BLOCKSTORE_SIGNING_SECRET_KEY": "for tests",
-        "COMMITTED_LOCAL_CACHE_DIR": f"{home}/cache",
-        "COMMITTED_LOCAL_CACHE_SIZE_BYTES": str(64 << 20),
-        "LISTEN_ADDRESS": address,
-        "AUTH_ENCRYPT_SECRET_KEY": "for tests",
-        "INSTALLATION_USER_NAME": "admin",
-        "INSTALLATION_ACCESS_KEY_ID": credentials[ID],
-        "INSTALLATION_SECRET_ACCESS_KEY": credentials[SECRET],
-        # It is told to ask nobody anything; an address that is left empty would mean the default one.
-        "STATS_ENABLED": "false",
-        "STATS_ADDRESS": "http://127.0.0.1:9/",
-        "EMAIL_SUBSCRIPTION_ENABLED": "false",
-        "SECURITY_CHECK_LATEST_VERSION": "false",
-        "SECURITY_AUDIT_CHECK_URL": "http://127.0.0.1:9/",
-        **more,
-    }
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **(variables or {})}
-    environment |= {f"LAKEFS_{name}": value for name, value in settings.items()}
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(["lakefs", "run"], env=environment, cwd=home, stdout=log, stderr=log)
+    own = Own(home, variables or {}, more)
+    own.start()
     try:
-        wait(f"http://{address}/_health", home / "log")
-        yield Server(f"http://{address}", "local://", credentials, home / "blocks")
+        yield own.server
     finally:
-        process.terminate()
-        process.wait(20)
+        own.end()
+
+
+@pytest.fixture
+def own_lakefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    """A server of this test alone."""
+    if shutil.which("lakefs") is None:
+        pytest.skip("no lakefs on PATH")
+    own = Own(tmp_path_factory.mktemp("lakefs"), {}, {})
+    own.start()
+    try:
+        yield own
+    finally:
+        own.end()
 
 
 def wait(url: str, log: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import ibis
     import pyarrow as pa
 
-    from components.sql_engine import Work
+    from components.sql_engine import Watch, Work
 
 BATCH = 131_072
 """Rows that come at a time."""
@@ -38,7 +38,7 @@ class IbisRows:
         """The rows, as the engine comes to them."""
         yield from self._expression.to_pyarrow_batches(chunk_size=BATCH)
 
-    def worked(self, work: Work) -> None:
+    def worked(self, work: Work, watch: Watch) -> None:
         """It is done here, by whoever asks."""
 
 

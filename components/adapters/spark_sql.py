@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from components.adapters.spark_progress import watched
 from components.adapters.sql_rules import DIALECT
 from components.errors import ConfigError, UnavailableError, rebuilt
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-    from components.sql_engine import Work
+    from components.sql_engine import Watch, Work
 
 FILE, PLACE = "trilha_file", "trilha_place"
 """Columns of a table whose order is kept: which of its files, and which row of it."""
@@ -58,7 +59,7 @@ class SparkRows:
 
         yield from _unpacked(self._found.mapInArrow(pack, "packed binary"))
 
-    def worked(self, work: Work) -> Iterator[pa.RecordBatch]:
+    def worked(self, work: Work, watch: Watch) -> Iterator[pa.RecordBatch]:
         """What the executors make of the rows.
 
         All of it is made first, on all executors, which keep it on their disks; then it comes a partition at a time.
@@ -104,7 +105,8 @@ class SparkRows:
         made = self._found.select(*work.columns).mapInArrow(there, "packed binary, refused string")
         made = made.persist(StorageLevel.DISK_ONLY)
         try:
-            (said,) = made.selectExpr("min(refused)").collect()  # has all partitions made, side by side
+            with watched(made.sparkSession, watch):
+                (said,) = made.selectExpr("min(refused)").collect()  # has all partitions made, side by side
             if said[0] is not None:
                 raise rebuilt(json.loads(said[0]))
             yield from _unpacked(made)

@@ -21,6 +21,7 @@ from components.adapters.triton_stream import TritonStream
 from components.errors import TrilhaError
 from components.gateway import pages, streams, tensorflow, typed, v2
 from components.gateway.access import Access, Caller, Rates
+from components.gateway.backend import Backend
 from components.gateway.cache import Cache
 from components.gateway.catalogue import LOOK, Catalogue
 from components.gateway.completion import Completer
@@ -79,17 +80,16 @@ class Gateway:
         self._streams = TritonStream(lambda: workspace.endpoint("triton"), settings.limits.connections)
         self._completer = Completer(workspace, settings.limits.seconds)
         self._recommender = Recommender(workspace.features)
-        self._model = Model(
+        backend = Backend(
             self.catalogue,
             self._triton,
             self._metrics,
-            self._log,
             self._cache,
             settings.limits.seconds,
             settings.gather,
-            self._completer,
             self._streams,
         )
+        self._model = Model(self.catalogue, backend, self._metrics, self._log, self._completer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's call."""

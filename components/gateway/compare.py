@@ -12,7 +12,7 @@ from components.answers import LABEL, NUMBERS
 from components.gateway import wire
 
 if TYPE_CHECKING:
-    from components.gateway.model import Said
+    from components.gateway.question import Said
 
 
 def compared(one: Said, other: Said, tolerance: float) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from components.records import digest
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door
     from components.gateway.metrics import Metrics
-    from components.gateway.model import Said
+    from components.gateway.question import Said
     from components.ports import DataStore
     from components.project import Online
     from components.workspace import Workspace

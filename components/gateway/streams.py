@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from components.errors import TrilhaError
-from components.gateway.model import LateError, Said
 from components.gateway.problems import Problem, problem_of
+from components.gateway.question import LateError, Said
 from components.gateway.requests import Answer
 from components.gateway.typed import Answers, Rows, answered
 from components.gateway.v2 import RECEIPT, RELEASE

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from components.adapters.triton_config import MAX_ROWS
-from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
+from components.gateway.question import LateError, Question
 from components.gateway.requests import Answer
 from components.gateway.routing import key_of
 from components.gateway.v2 import RECEIPT, RELEASE
@@ -28,7 +28,8 @@ from components.model_inputs import is_array
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Catalogue, Door
-    from components.gateway.model import Model, Said
+    from components.gateway.model import Model
+    from components.gateway.question import Said
     from components.gateway.requests import Request
     from components.gateway.signature import Signature
     from components.gateway.speech import Speech

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
+from components.gateway.question import LateError, Question
 from components.gateway.requests import Answer
 from components.gateway.routing import key_of
 
 if TYPE_CHECKING:
     from components.gateway.catalogue import Door, Entry
-    from components.gateway.model import Model, Said
+    from components.gateway.model import Model
+    from components.gateway.question import Said
     from components.gateway.requests import Request
 
 _encode = msgspec.json.Encoder().encode
@@ -100,8 +102,11 @@ def _refuse_strays(numbers: Sequence[Any]) -> None:
     Raises:
         Problem: 422; names the row.
     """
+    many = isinstance(numbers[0], list)
+    if not any(map(isnan, chain.from_iterable(numbers) if many else numbers)):
+        return
     for row, number in enumerate(numbers):
-        if any(map(isnan, number if isinstance(number, list) else (number,))):
+        if any(map(isnan, number if many else (number,))):
             raise Problem(
                 422,
                 f"rows[{row}]: the model has no answer",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from components.adapters.triton_config import MAX_ROWS
-from components.gateway.model import LateError, Question
 from components.gateway.problems import Problem
+from components.gateway.question import LateError, Question
 from components.gateway.requests import Answer
 from components.gateway.routing import key_of
 from components.gateway.wire import LENGTH, Spec, rows_of

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.output import JsonOption, ProfileOption, columns, emit, save
+from flows.cli.run import DagOption, FromOption, ProjectArgument, ToOption, UntilOption, dag_asked
 
 if TYPE_CHECKING:
     from components.profile import Kubeflow
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 kubeflow_app = typer.Typer(help="Run a project on Kubeflow Pipelines.", no_args_is_help=True)
 
-ProjectArgument = Annotated[str, typer.Argument(help="A folder under config/projects.")]
-UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this step.")]
-DagOption = Annotated[str, typer.Option("--dag", help="lifecycle or scoring.")]
+ScheduledDagOption = Annotated[str, typer.Option("--dag", help="lifecycle or scoring.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Default: deploy/kubeflow/PROJECT.yaml, or PROJECT-DAG.yaml.")
 ]
@@ -31,12 +30,15 @@ def compile_(
     output: OutputOption = None,
     until: UntilOption = None,
     dag_name: DagOption = "lifecycle",
+    first: FromOption = None,
+    last: ToOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a DAG of a project as one Kubeflow pipeline."""
+    """Write a DAG of a project as one Kubeflow pipeline; of a backfill, what is left to do now."""
     from components import config
 
-    dag, package = _compiled(project, profile, until, dag_name)
+    dag = _asked(dag_name, project, profile, until, first, last)
+    package = _compiled(dag, project, profile)
     name = project if dag_name == "lifecycle" else f"{project}-{dag.name}"
     path = output or config.root() / "deploy" / "kubeflow" / f"{name}.yaml"
     if output is None:
@@ -52,14 +54,17 @@ def submit(
     profile: ProfileOption = "onprem",
     until: UntilOption = None,
     dag_name: DagOption = "lifecycle",
+    first: FromOption = None,
+    last: ToOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a DAG of a project on the profile's cluster, and do not wait."""
     from components.runs import new_header
     from flows.engines.kubeflow_cluster import Cluster
 
-    dag, package = _compiled(project, profile, until, dag_name)
-    status = Cluster(_settings(profile), profile).submit(package, new_header(dag.name, project, profile, "kubeflow"))
+    dag = _asked(dag_name, project, profile, until, first, last)
+    header = new_header(dag.name, project, profile, "kubeflow")
+    status = Cluster(_settings(profile), profile).submit(_compiled(dag, project, profile), header)
     lines = [f"run {status.run}  {status.url}", f"trilha kubeflow status {status.run} --profile {profile}"]
     emit(status, lines, as_json=as_json)
 
@@ -68,7 +73,7 @@ def submit(
 def schedule(
     project: ProjectArgument,
     profile: ProfileOption = "onprem",
-    dag_name: DagOption = "lifecycle",
+    dag_name: ScheduledDagOption = "lifecycle",
     as_json: JsonOption = False,
 ) -> None:
     """Have a DAG of a project run as `schedule`, or `scoring.schedule`, says; replaces the schedule before.
@@ -77,12 +82,14 @@ def schedule(
     """
     from components import config
     from flows.engines.kubeflow_cluster import Cluster
+    from flows.execute import dag_named
 
     engine = config.load_profile(profile).engine
+    dag = dag_named(dag_name, project, profile)
     wanted = _schedule_of(project, dag_name)
     wanted = wanted.model_copy(update={"active": wanted.active and engine == "kubeflow"})
-    dag, package = _compiled(project, profile, None, dag_name)
     name = f"{project}-{dag.name}"
+    package = _compiled(dag, project, profile)
     made = Cluster(_settings(profile), profile).schedule(package, name, project, wanted)
     said = "active" if wanted.active else "not active"
     line = f"schedule {name}: {wanted.cron} (UTC), {said}, {made}"
@@ -107,12 +114,27 @@ def status(
     emit(found, lines, as_json=as_json)
 
 
-def _compiled(project: str, profile: str, until: str | None, name: str) -> tuple[Dag, str]:
-    from flows.engines.kubeflow_compile import compile_dag
-    from flows.execute import dag_named
+def _asked(name: str, project: str, profile: str, until: str | None, first: str | None, last: str | None) -> Dag:
+    """The DAG of that name.
 
-    dag = dag_named(name, project, profile, until)
-    return dag, compile_dag(dag, project, profile, _settings(profile))
+    Raises:
+        NotFoundError: it is a backfill, and nothing is left to do.
+    """
+    from components.errors import NotFoundError
+
+    dag = dag_asked(name, project, profile, until, None, first, last)
+    if dag is None:
+        raise NotFoundError(
+            f"nothing of {project} is left to do: its partitions are there, or their sources are not",
+            next_step=f"trilha backfill {project} --status --profile {profile}",
+        )
+    return dag
+
+
+def _compiled(dag: Dag, project: str, profile: str) -> str:
+    from flows.engines.kubeflow_compile import compile_dag
+
+    return compile_dag(dag, project, profile, _settings(profile))
 
 
 def _settings(profile: str) -> Kubeflow:

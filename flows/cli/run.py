@@ -25,6 +25,12 @@ CommitOption = Annotated[
     str | None,
     typer.Option("--commit", metavar="REF", help="Take the tables of this commit of the data store, not the sources."),
 ]
+DagOption = Annotated[str, typer.Option("--dag", help="lifecycle, scoring or backfill.")]
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", help="The first partition: 2013-01, say, or a date in it; default: main's first."),
+]
+ToOption = Annotated[str | None, typer.Option("--to", help="The last one; default: main's last.")]
 
 
 @app.command()
@@ -44,6 +50,31 @@ def run(
     workspace = open_workspace(profile)
     summary = executed(lifecycle_of(project, profile, until, commit), workspace, project, engine, clock)
     emit(summary, _closing(summary, workspace, project), as_json=as_json)
+
+
+def dag_asked(
+    name: str, project: str, profile: str, until: str | None, commit: str | None, first: str | None, last: str | None
+) -> Dag | None:
+    """The DAG that a command names by `--dag`; of a backfill, what is left to do, None where that is nothing.
+
+    Raises:
+        ConfigError, NotFoundError: there is none of that name, or it does not take one of the options; and as
+            `flows.execute` says of each.
+    """
+    from components.errors import ConfigError, nearest
+    from flows.execute import BACKFILL, DAGS, backfill_left, dag_named
+
+    known = (*DAGS, BACKFILL)
+    if name not in known:
+        raise ConfigError(f"DAG {name!r}{nearest(name, known)}", accepted=", ".join(known))
+    options = {"--until": until, "--commit": commit, "--from": first, "--to": last}
+    taken = ("--from", "--to") if name == BACKFILL else ("--until", "--commit")
+    for option, value in options.items():
+        if value is not None and option not in taken:
+            raise ConfigError(f"{option} {value} with the DAG {name}", accepted=", ".join(taken))
+    if name == BACKFILL:
+        return backfill_left(project, profile, first, last)
+    return dag_named(name, project, profile, until, commit)
 
 
 def executed(dag: Dag, workspace: Workspace, project: str, engine: str | None, clock: float) -> dict[str, Any]:
@@ -165,18 +196,21 @@ def plan(
     profile: ProfileOption = "local",
     until: UntilOption = None,
     commit: CommitOption = None,
+    dag_name: DagOption = "lifecycle",
+    first: FromOption = None,
+    last: ToOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a run would do and why, and change nothing."""
+    """Say what a run, a night of predictions or a backfill would do and why, and change nothing."""
     from dataclasses import asdict
 
     from components.workspace import open_workspace
-    from flows.execute import lifecycle_of
     from flows.plan import plan as foresee
 
-    dag = lifecycle_of(project, profile, until, commit)
-    rows = [asdict(row) for row in foresee(dag, open_workspace(profile), project)]
-    emit(rows, columns(rows, ["name", "action", "why"]), as_json=as_json)
+    dag = dag_asked(dag_name, project, profile, until, commit, first, last)
+    rows = [asdict(row) for row in foresee(dag, open_workspace(profile), project)] if dag else []
+    said = columns(rows, ["name", "action", "why"]) if rows else f"nothing of {project} is left to do"
+    emit(rows, said, as_json=as_json)
 
 
 @app.command()

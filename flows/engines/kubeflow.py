@@ -2,6 +2,9 @@
 
 With `kubeflow.host` in the profile the pipeline runs on that cluster; without, in containers on this machine. Either
 way the containers write the record of the run themselves, and this process reads it.
+
+Kubeflow's local runner does one task after the other and ends with the first that fails, whatever needs it. So parts of
+a DAG that need nothing of each other, as a backfill's partitions, are pipelines of their own there, side by side.
 """
 
 from __future__ import annotations
@@ -9,14 +12,14 @@ from __future__ import annotations
 from components.errors import TrilhaError, UnavailableError, rebuilt
 from components.records import Record
 from components.runs import NodeState, Run, output_of
-from flows.dag import Dag
+from flows.dag import Dag, apart
 
 
 def run(dag: Dag, run: Run) -> dict[str, Record]:
     """Run `dag` as a pipeline and wait for it.
 
-    On this machine the nodes run one after the other, and none after the first that fails; on a cluster those that do
-    not need the failed one finish.
+    On this machine the nodes of a part run one after the other, and none of it after the first that fails; on a cluster
+    all run that do not need the failed one.
 
     Raises:
         ConfigError: the profile names no image, or a host that does not take its token.
@@ -35,8 +38,8 @@ def run(dag: Dag, run: Run) -> dict[str, Record]:
         from flows.engines.kubeflow_containers import image_here, run_here
 
         here = settings.model_copy(update={"image": image_here(header.profile, settings)})
-        package = compile_dag(dag, header.project, header.profile, here)
-        said = run_here(package, run, following.look)
+        packages = [compile_dag(part, header.project, header.profile, here) for part in apart(dag)]
+        said = run_here(packages, dag, run, following.look)
     states = following.look()
     for node in dag.nodes:
         state = states.get(node.name)

@@ -1,7 +1,8 @@
-"""A compiled pipeline in containers on this machine, by Kubeflow's own local runner over the API of Docker or podman.
+"""Compiled pipelines in containers on this machine, by Kubeflow's own local runner over the API of Docker or podman.
 
-The runner keeps its settings in globals, prints, and cannot be stopped; so it has a process of its own, which ends its
-containers and itself as soon as the pipe from its parent closes, whether that let go or died.
+The runner keeps its settings in globals, prints, does one thing at a time and cannot be stopped; so it has a process of
+its own, which ends the run's containers and itself as soon as the pipe from its parent closes, whether that let go or
+died.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from components import config
-from components.errors import ConfigError, NotFoundError, UnavailableError
+from components.errors import ConfigError, GateError, NotFoundError, UnavailableError
+from components.ingest import observe
 from components.profile import Kubeflow, LakeFSStore
 from components.runs import Run
 from components.source_adapters import open_source
+
+if TYPE_CHECKING:
+    from components.source_settings import AnyTable
+    from flows.dag import Dag
 
 INSIDE = PurePosixPath("/opt/trilha")
 """Where the image has the repository."""
@@ -62,54 +68,75 @@ def image_here(profile: str, settings: Kubeflow) -> str:
     return next((tag for tag in found.tags if tag.endswith(name)), name)
 
 
-def run_here(package: str, run: Run, look: Callable[[], object]) -> str:
-    """Run a compiled pipeline and wait for it; returns the last thing that the runner said of a failure, or nothing.
+def run_here(packages: Sequence[str], dag: Dag, run: Run, look: Callable[[], object]) -> str:
+    """Run compiled pipelines, as many side by side as the profile has workers, and wait for all of them.
 
     Args:
-        package: the compiled pipeline.
+        packages: the compiled pipelines; one that fails stops no other.
+        dag: whose nodes they have.
         run: which the nodes belong to.
         look: is called again and again meanwhile.
+
+    Returns:
+        the last thing that a runner said of a failure, or nothing.
     """
     header = run.header
     folder = run.workspace.home / "kubeflow" / header.id
     folder.mkdir(parents=True)
-    # Kubeflow's local runner fails on this placeholder; the run has its id, so nothing reads it.
-    package = package.replace("{{$.pipeline_job_create_time_utc}}", header.started)
-    (folder / "pipeline.yaml").write_text(package)
+    names = [f"pipeline-{number:04}" for number in range(len(packages))]
+    for name, package in zip(names, packages, strict=True):
+        # Kubeflow's local runner fails on this placeholder; the run has its id, so nothing reads it.
+        text = package.replace("{{$.pipeline_job_create_time_utc}}", header.started)
+        (folder / f"{name}.yaml").write_text(text)
     mounts = [
         {"target": str(there), "source": str(here), "type": "bind", "read_only": read_only}
-        for here, there, read_only in _mounts(run)
+        for here, there, read_only in _mounts(dag, run)
     ]
-    job = json.dumps({"run": header.id, "container": _container(run), "mounts": mounts})
-    code = Path(__file__).parents[2]
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.engines.kubeflow_runner", str(folder)],
-            env=os.environ | {"PYTHONPATH": str(code)},
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # a terminal's Ctrl-C comes to us, and the pipe passes it on
-        )
-        assert process.stdin
-        try:
-            process.stdin.write(f"{job}\n".encode())  # by the pipe: it holds secrets, and no file should
-            process.stdin.flush()
-            while True:
-                try:
-                    process.wait(LOOK_EVERY)
-                    break
-                except subprocess.TimeoutExpired:
-                    look()
-        finally:
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            process.wait()
-    if process.returncode == 0:
+    job = {"run": header.id, "container": _container(run), "mounts": mounts}
+    side_by_side = min(run.workspace.profile.workers, len(names))
+    with (folder / "log.txt").open("wb") as log, ExitStack() as stack:
+        shares = [{**job, "pipelines": names[first::side_by_side]} for first in range(side_by_side)]
+        runners = [stack.enter_context(_runner(folder, share, log)) for share in shares]
+        for runner in runners:
+            _follow(runner, look)
+    if not any(runner.returncode for runner in runners):
         return ""
     lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {process.returncode}"
+    return lines[-1] if lines else f"exit code {max(runner.returncode for runner in runners)}"
+
+
+@contextmanager
+def _runner(folder: Path, job: dict[str, Any], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs its share of the pipelines in `folder`, and ends with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.engines.kubeflow_runner", str(folder)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # a terminal's Ctrl-C comes to us, and the pipe passes it on
+    )
+    assert process.stdin
+    try:
+        process.stdin.write(f"{json.dumps(job)}\n".encode())  # by the pipe: it holds secrets, and no file should
+        process.stdin.flush()
+        yield process
+    finally:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.wait()
+
+
+def _follow(runner: subprocess.Popen[bytes], look: Callable[[], object]) -> None:
+    """Wait until it ends."""
+    while True:
+        try:
+            runner.wait(LOOK_EVERY)
+        except subprocess.TimeoutExpired:
+            look()
+        else:
+            return
 
 
 def _container(run: Run) -> dict[str, Any]:
@@ -144,14 +171,14 @@ def _environment(run: Run) -> dict[str, str]:
     return passed | {"TRILHA_RETRIES": "here", "TRILHA_ROOT": str(INSIDE), "HOME": "/tmp"}  # noqa: S108  # of the container
 
 
-def _mounts(run: Run) -> Iterator[tuple[Path, PurePosixPath, bool]]:
+def _mounts(dag: Dag, run: Run) -> Iterator[tuple[Path, PurePosixPath, bool]]:
     """What a container sees of this machine: here, there, and whether it may only read it.
 
     A path that the profile gives as absolute is the same in there.
     """
     root = config.root()
     seen: set[PurePosixPath] = set()
-    for path, read_only in [*((state, False) for state in _state(run)), *((name, True) for name in _read(run))]:
+    for path, read_only in [*((state, False) for state in _state(run)), *((name, True) for name in _read(dag, run))]:
         there = INSIDE / path
         if (root / path).exists() and not seen & {there, *there.parents}:
             seen.add(there)
@@ -171,12 +198,14 @@ def _state(run: Run) -> Iterator[Path]:
         yield Path(repository)
 
 
-def _read(run: Run) -> Iterator[Path]:
+def _read(dag: Dag, run: Run) -> Iterator[Path]:
     """What steps read from the repository of whoever runs this, in place of what the image has."""
     for name in ("config", "notebooks", "requirements.lock"):
         yield Path(name)
-    if run.header.dag != "lifecycle":  # which alone reads sources
-        return
-    for table, source in config.load_project(run.header.project).file.sources.items():
-        for name in open_source(run.workspace, run.header.project, table, source).here():
-            yield Path(name).parent
+    for node in dag.nodes:
+        if node.step is observe:  # what is observed is read
+            sources = cast("dict[str, AnyTable]", node.arguments["sources"])
+            for table, source in sources.items():
+                with suppress(GateError, NotFoundError):  # it is not there, as the step will say
+                    for name in open_source(run.workspace, run.header.project, table, source).here():
+                        yield Path(name).parent

@@ -1,4 +1,4 @@
-"""The process in which Kubeflow's local runner runs one pipeline: `python -m flows.engines.kubeflow_runner FOLDER`."""
+"""The process in which Kubeflow's local runner runs pipelines: `python -m flows.engines.kubeflow_runner FOLDER`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ from kfp.local import docker_task_handler
 
 
 def main(folder: Path) -> None:
-    """Run `FOLDER/pipeline.yaml` as the first line of standard input says; end when that is closed."""
+    """Run pipelines of `FOLDER` in turn, as the first line of standard input says; end when that is closed.
+
+    After one that failed the others run all the same.
+    """
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_with_parent, args=(job["run"],), daemon=True).start()
     docker_task_handler.run_docker_container = _run
     mounts = [docker.types.Mount(**mount) for mount in job["mounts"]]
     runner = local.DockerRunner(**job["container"], mounts=mounts)
-    (folder / "workspace").mkdir()
-    local.init(runner, pipeline_root=str(folder / "outputs"), workspace_root=str(folder / "workspace"))
-    load_component_from_text((folder / "pipeline.yaml").read_text())(run=job["run"])
+    failed: list[str] = []
+    for name in job["pipelines"]:
+        workspace = folder / f"{name}-workspace"
+        workspace.mkdir()
+        local.init(runner, pipeline_root=str(folder / "outputs"), workspace_root=str(workspace))
+        try:
+            load_component_from_text((folder / f"{name}.yaml").read_text())(run=job["run"])
+        except RuntimeError as error:  # as the runner says that a task failed
+            failed.append(f"{error}")
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 def _run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **how: Any) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from components.addresses import allowed
+from components.addresses import _client, allowed
 from components.data_ports import Held
-from components.errors import ConfigError
+from components.errors import ConfigError, NotFoundError, TrilhaError, UnavailableError
 from components.ingest import observe
 from components.profile import GitStore, Profile
 from components.source_adapters import open_source
@@ -25,25 +28,30 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start an HTTP server on an address of loopback: it has a table, or sends on to another URL; returns its URL."""
+    """Start an HTTP server on an address of loopback: it has a table, or sends on to another URL; returns its URL.
+
+    Or it answers with another status than 200, or makes a pause before each byte of the table.
+    """
     servers = []
 
-    def start(host: str = "127.0.0.1", to: str = "") -> str:
+    def start(host: str = "127.0.0.1", to: str = "", status: int = 200, pause: float = 0.0) -> str:
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response(302 if to else 200)
+                self.send_response(302 if to else status)
                 self.send_header("Location", to) if to else None
                 self.send_header("Content-Length", "0" if to else "4")
                 self.end_headers()
-                if not to and self.command == "GET":
-                    self.wfile.write(b"a\n1\n")
+                with suppress(BrokenPipeError):  # a client that has no patience
+                    for byte in b"a\n1\n" if not to and self.command == "GET" else b"":
+                        time.sleep(pause)
+                        self.wfile.write(bytes([byte]))
 
             do_HEAD = do_GET  # noqa: N815  # http.server's name
 
             def log_message(self, *_: object) -> None: ...
 
         server = ThreadingHTTPServer((host, 0), Answer)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         servers.append(server)
         return f"http://{host}:{server.server_port}"
 
@@ -105,6 +113,43 @@ def test_a_redirect_that_leads_inside(repository: Path, serve: Serve, tmp_path: 
     with pytest.raises(ConfigError, match=r"leads to is at 127\.0\.0\.2, an address inside"):
         find("t", door, ("127.0.0.1",))
     assert read(door, ("127.0.0.1", "127.0.0.2"), tmp_path) == 1
+
+
+def test_a_server_that_nobody_started(repository: Path) -> None:
+    """It is not that its file is missing: the run may be tried again, and the address may be wrong."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        for url in (f"http://127.0.0.1:{port}/x.csv", f"http://127.0.0.1:{port}/*.csv"):
+            with pytest.raises(UnavailableError, match=f"Cannot connect to host 127.0.0.1:{port}.*check the address"):
+                find("t", url, ("127.0.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "says"),
+    [
+        (404, NotFoundError, "no file"),
+        (403, ConfigError, "403, message='Forbidden'; accepted: credentials"),
+        (503, UnavailableError, "503, message='Service Unavailable'; next"),
+    ],
+)
+def test_what_a_server_answers(repository: Path, serve: Serve, status: int, kind: type[TrilhaError], says: str) -> None:
+    """No file, not for us, not now: each as what it is; of the URL that was asked, nothing but what the project says."""
+    signed = serve(status=status) + "/x.csv?signature=seed-0c2f"
+    door = serve(to=signed) + "/x.csv"
+    with pytest.raises(kind, match=says) as caught:
+        find("t", door, ("127.0.0.1",))
+    assert "seed-0c2f" not in str(caught.value)
+
+
+def test_a_server_that_falls_silent(
+    repository: Path, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up, in the middle of a file too."""
+    monkeypatch.setattr("components.addresses.SILENT", 0.1)
+    monkeypatch.setattr("components.addresses._client", _client.__wrapped__)  # whose connections are other tests'
+    with pytest.raises(UnavailableError, match="Timeout"):
+        read(serve(pause=1.0) + "/x.csv", ("127.0.0.1",), tmp_path)
 
 
 def test_file_systems_that_follow_what_they_read(repository: Path) -> None:

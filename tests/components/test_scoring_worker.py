@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,6 +101,23 @@ def test_the_very_same_night(workspace: Workspace, to_spark: Callable[[], Worksp
     there = collected(picked, shards, "d")
     assert workspace.store.ls(BRANCH, "flights") == entries
     assert (there.tree, there.rows) == (here.tree, here.rows)
+
+
+def test_how_far_workers_are(
+    to_spark: Callable[[], Workspace], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told of the tasks of the stage that they are at, and then of the rows that are written."""
+    monkeypatch.setattr("components.progress.ELSEWHERE", 0.0)
+    to_spark()
+    scored_in(picked_in(MANY), "a", MANY)
+    lines = capsys.readouterr().err.splitlines()
+    found = [re.fullmatch(r"  score, workers at stage (\d+)  (\d+) of (\d+) tasks \(.*", line) for line in lines]
+    stages = [tuple(map(int, one.groups())) for one in found if one]
+    assert stages == sorted(stages)
+    assert all(done <= tasks for _, done, tasks in stages)
+    assert 12 in {tasks for _, _, tasks in stages}  # those that answer
+    assert f"  score  {ROWS * TIMES:,} of {ROWS * TIMES:,} rows (100%)" in lines[-1]
+    assert not any(found[len(stages) :])
 
 
 def test_one_session_a_process(session: Spark, release: Release, workspace: Workspace) -> None:

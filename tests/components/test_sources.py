@@ -125,17 +125,25 @@ def test_a_path_that_is_not_accepted(repository: Path, path: str) -> None:
         find("t", path)
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated(repository: Path) -> None:
+@pytest.mark.parametrize("url", ["https://me:hunter2@host/x.csv", "zip://x.csv::https://me:hunter2@host/x.zip"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(repository: Path, url: str) -> None:
     """URLs are written into the history of the data: no place for secrets."""
-    with pytest.raises(ConfigError) as caught:
-        find("t", "ftp://me:hunter2@host/x.csv")
+    with pytest.raises(ConfigError, match="`path` holds a password") as caught:
+        find("t", url)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x.csv", "zip://x.csv::sftp://host/x.zip", "webhdfs://host/*.csv"])
+def test_servers_of_files_that_are_not_read(repository: Path, url: str) -> None:
+    """Named, before anybody is asked, with what is read in their place."""
+    with pytest.raises(ConfigError, match=r"(ftp|hdfs):// is not read; accepted: a file, .*https://.*; next: mount"):
+        find("t", url)
 
 
 def test_a_server_that_does_not_answer(repository: Path) -> None:
     """Worth another try, unlike a file that is not there."""
     with pytest.raises(UnavailableError) as caught:
-        find("t", "ftp://127.0.0.1:9/x.csv", ["127.0.0.1"])
+        find("t", "http://127.0.0.1:9/x.csv", ["127.0.0.1"])
     assert "127.0.0.1" in caught.value.problem
     assert caught.value.retryable
 

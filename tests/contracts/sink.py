@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from components.data_ports import Sink
+from components.errors import GateError
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = pa.schema(
@@ -96,6 +98,15 @@ class SinkContract:
         with pytest.raises(KeyboardInterrupt):
             sink.write("people", "2" * 64, SCHEMA, broken())
         assert sink.holds("people", "1" * 64)
+        assert read("people") == rows(1)
+        sink.write("people", "2" * 64, SCHEMA, batches(2))
+        assert read("people") == rows(2)
+
+    def test_two_rows_of_one_key(self, sink: Sink, read: Read) -> None:
+        """However far they are apart: they are refused, the night before stays, and the next one is taken."""
+        sink.write("people", "1" * 64, SCHEMA, batches(1))
+        with pytest.raises(GateError, match="people.*accepted: one row a key; next: look at the query's joins"):
+            sink.write("people", "2" * 64, SCHEMA, chain(batches(2), [next(batches(2)).slice(7, 1)]))
         assert read("people") == rows(1)
         sink.write("people", "2" * 64, SCHEMA, batches(2))
         assert read("people") == rows(2)

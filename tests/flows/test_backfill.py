@@ -15,15 +15,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from components.retention import collect
+from components.runs import RunLog
 from components.tables import contents, local_files, sources_of
 from components.workspace import Workspace, open_workspace
 from flows.cli import app
 from flows.execute import execute, lifecycle_of
 from tests.children import dying_with_us
 from tests.conftest import write_parcels
+from tests.kubeflow import TOKEN, Server
 from tests.lakefs_server import hidden
 
 MONTHS = [f"2024-{month:02}" for month in range(1, 13)]
@@ -54,6 +57,13 @@ def backfill(*arguments: str, code: int = 0, all_of: bool = True) -> dict[str, A
     assert done.exit_code == code, (done.output, done.exception)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def planned() -> dict[str, str]:
+    """What `trilha plan` says that a backfill over 2024 would do and why, by node."""
+    asked = ["plan", "small", "--dag", "backfill", "--from", "2024-01", "--to", "2024-12", "-p", "test", "--json"]
+    rows = json.loads(CliRunner().invoke(app, asked).stdout)
+    return {row["name"]: f"{row['action']}: {row['why']}" for row in rows}
 
 
 def states(found: dict[str, Any]) -> str:
@@ -98,6 +108,12 @@ def test_a_year_with_a_bad_month_and_one_that_is_missing(workspace: Workspace, m
     [branch] = workspace.store.branches("ingest/")  # for a look
     assert workspace.store.resolve(branch).metadata["partition"] == "2024-03"
 
+    assert planned() == {
+        "observe-2024-03": "look: it reads the outside world",
+        "ingest-2024-03": "run: input 'columns' changed",  # main has some by now
+        "validate-2024-03": "run: after ingest-2024-03",
+        "publish-2024-03": "run: after ingest-2024-03, validate-2024-03",
+    }
     (monthly / "parcels-2024-03.csv").write_text(good)
     late.rename(monthly / "parcels-2024-07.csv")
     again = backfill()
@@ -106,6 +122,7 @@ def test_a_year_with_a_bad_month_and_one_that_is_missing(workspace: Workspace, m
     assert [commits_of(workspace, month) for month in MONTHS] == [1] * 12
     nothing = backfill()
     assert nothing["run"] is None
+    assert planned() == {}
     assert workspace.store.branches("ingest/") == []
     urls = [stamp.url for stamp in sources_of(workspace.store, "main", "small")["parcels"]]
     assert urls == [f"data/parcels-{month}.csv" for month in MONTHS]
@@ -200,6 +217,63 @@ def test_on_prefect(on_prefect: Workspace, monthly: Path) -> None:
     found = backfill(*span, "--engine", "prefect", code=5, all_of=False)
     assert [one["state"][0] for one in found["partitions"]] == ["t", "f", "t", "t", "m"]
     assert len(ids(on_prefect)) == sum(one["rows"] for one in found["partitions"])
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_on_kubeflow(in_containers: Path, monthly: Path) -> None:
+    """Each partition by containers of its own, side by side; what fails stops no other, and threads make the same."""
+    good = spoil(monthly, "2024-02")
+    (monthly / "parcels-2024-04.csv").rename(monthly / "later.csv")
+    span = ("--from", "2024-01", "--to", "2024-04")
+    found = backfill(*span, "--engine", "kubeflow", code=5, all_of=False)
+    assert [one["state"][0] for one in found["partitions"]] == ["t", "f", "t", "m"]
+    assert "expect_column_values_to_be_unique" in found["partitions"][1]["why"]
+    states = RunLog(open_workspace("test")).nodes(found["run"])
+    assert (
+        states["observe-2024-02"].started < states["publish-2024-03"].started
+    )  # of two workers, the first has both odd ones
+    (monthly / "parcels-2024-02.csv").write_text(good)
+    (monthly / "later.csv").rename(monthly / "parcels-2024-04.csv")
+    again = backfill(*span, "--engine", "kubeflow", all_of=False)
+    assert {one["state"] for one in again["partitions"]} == {"there"}
+    there = open_workspace("test").store
+    assert [commits_of(open_workspace("test"), month) for month in MONTHS[:4]] == [1] * 4
+    assert there.branches("ingest/") == []
+    profile = in_containers / "config" / "profiles" / "test.yaml"
+    profile.write_text(profile.read_text().replace(".trilha/test", ".trilha/threads"))
+    open_workspace.cache_clear()
+    backfill(*span, all_of=False)
+    here = open_workspace("test").store
+    assert here.ls("main") == there.ls("main") != []
+
+
+def test_a_package_for_a_cluster(monthly: Path, kubeflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has what is left to do: a task a node, and none needs one of another partition."""
+    profile = monthly.parent / "config" / "profiles" / "test.yaml"
+    settings = {"host": kubeflow.url, "namespace": "team", "token_env": "KUBEFLOW_TOKEN", "image": "trilha:1"}
+    profile.write_text(f"{profile.read_text()}kubeflow: {json.dumps(settings)}\n")
+    monkeypatch.setenv("KUBEFLOW_TOKEN", TOKEN)
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(monthly / "none.json"))
+    open_workspace.cache_clear()
+    backfill("--from", "2024-01", "--to", "2024-01", all_of=False)
+    (monthly / "parcels-2024-03.csv").unlink()
+    asked = ["small", "--dag", "backfill", "--from", "2024-01", "--to", "2024-04", "-p", "test"]
+    assert "8 nodes" in CliRunner().invoke(app, ["kubeflow", "compile", *asked]).stdout
+    package = next(iter(yaml.safe_load_all((monthly.parent / "deploy/kubeflow/small-backfill.yaml").read_text())))
+    needs = {name: task.get("dependentTasks", []) for name, task in package["root"]["dag"]["tasks"].items()}
+    for month in ("2024-02", "2024-04"):
+        assert needs.pop(f"observe-{month}") == []
+        assert needs.pop(f"ingest-{month}") == [f"observe-{month}"]
+        assert needs.pop(f"validate-{month}") == [f"ingest-{month}"]
+        assert sorted(needs.pop(f"publish-{month}")) == [f"ingest-{month}", f"validate-{month}"]
+    assert needs == {}
+    assert CliRunner().invoke(app, ["kubeflow", "submit", *asked]).exit_code == 0
+    (made,) = kubeflow.runs.values()
+    assert made["pipeline_spec"]["root"] == package["root"]
+    nothing = CliRunner().invoke(app, ["kubeflow", "submit", *asked, "--to", "2024-01"])
+    assert "nothing of small is left to do" in str(nothing.exception)
+    assert len(kubeflow.runs) == 1
 
 
 def trilha(*arguments: str, cwd: Path) -> subprocess.Popen[str]:

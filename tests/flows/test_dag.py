@@ -11,7 +11,7 @@ import pytest
 from components.errors import ConfigError, DagError
 from components.project import Policy
 from components.records import Record
-from flows.dag import Do, Ref, fold, trace, until
+from flows.dag import Do, Ref, apart, fold, trace, until
 
 
 class Number(Record):
@@ -119,3 +119,17 @@ def test_until_keeps_what_a_node_needs() -> None:
     assert [node.name for node in until(trace(small), "one-1").nodes] == ["one-1"]
     with pytest.raises(ConfigError, match=r"no step 'toatl' in small \(did you mean 'total'\?\); accepted: one-0, "):
         until(trace(small), "toatl")
+
+
+def test_parts_that_need_nothing_of_each_other() -> None:
+    """Each with its nodes in their order, whichever of them were joined late; a DAG that hangs together is one."""
+
+    def two(do: Do) -> Number:
+        left, right, other = do.named("left")(one, 1), do.named("right")(one, 2), do.named("other")(one, 3)
+        do.named("alone")(total, [other])
+        return do.named("both")(total, [right, left])
+
+    parts = apart(trace(two))
+    assert [[node.name for node in part.nodes] for part in parts] == [["right", "left", "both"], ["other", "alone"]]
+    assert [part.result for part in parts] == ["both", "alone"]
+    assert [part.result for part in apart(trace(small))] == ["total"]

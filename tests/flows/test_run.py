@@ -71,8 +71,9 @@ def run(workspace: Workspace, dag: Dag, watch: list[NodeState] | None = None) ->
 
 
 @pytest.fixture
-def source(workspace: Workspace, tmp_path: Path) -> Path:
+def source(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ATTEMPTS.clear()
+    monkeypatch.setattr("flows.plan.LOOKING", {"look"})
     path = tmp_path / "source.txt"
     path.write_text("hello")
     return path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from components.profile import Kubeflow
 from components.records import Release
@@ -20,10 +23,12 @@ from components.retention import collect
 from components.runs import RunLog
 from components.scores import BRANCH, Predictions, nights
 from components.workspace import Workspace, open_workspace
+from flows.cli import app
 from flows.engines.kubeflow_compile import compile_dag
 from flows.engines.prefect import prepare
 from flows.engines.prefect_yaml import compiled
 from flows.execute import execute, lifecycle_of, scoring_of
+from tests.examples import commit_tables
 from tests.flights import ROWS, flights, place_flights, released
 from tests.lakefs_server import hidden
 from tests.triton import Fitted
@@ -100,6 +105,30 @@ def test_found_the_second_time(workspace: Workspace, release: Release) -> None:
         "score": "found",
         "collect": "found",
     }
+
+
+def test_what_a_night_would_do(workspace: Workspace, release: Release, repository: Path) -> None:
+    """Before it, after it, and after more data came; a plan delivers nothing."""
+    path = repository / "config" / "projects" / "flights" / "project.yaml"
+    path.write_text(path.read_text() + "  sinks: {fast: {kind: online}}\n")
+
+    def planned() -> dict[str, tuple[str, str]]:
+        done = CliRunner().invoke(app, ["plan", "flights", "--dag", "scoring", "-p", "test", "--json"])
+        return {row["name"]: (row["action"], row["why"]) for row in json.loads(done.stdout)}
+
+    assert planned() == {
+        "pick": ("look", "it reads the outside world"),
+        "score": ("run", "never done"),
+        "collect": ("run", "after score"),
+        "deliver-fast": ("run", "after collect"),
+    }
+    night()
+    shutil.rmtree(workspace.home / "online")
+    assert [action for action, _ in planned().values()] == ["look", "found", "found", "run"]
+    assert planned()["deliver-fast"] == ("run", "it runs every time")
+    assert not (workspace.home / "online").exists()
+    commit_tables(workspace, {"flights": [flights().slice(0, 10)]}, project="flights")
+    assert planned()["score"] == ("run", "input 'picked' changed (from pick)")
 
 
 def test_two_dags_of_one_project(release: Release, repository: Path) -> None:

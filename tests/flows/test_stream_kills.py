@@ -26,7 +26,7 @@ from components.stream import open_topic
 from components.workspace import Workspace
 from tests.children import dying_with_us
 from tests.kafka import Kafka
-from tests.lakefs_server import hidden
+from tests.lakefs_server import Own, hidden, on_server
 from tests.streams import TOPIC, commits, feed_small, ids, letters, parcel, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -264,6 +264,36 @@ def test_at_each_step_on_lakefs(on_lakefs: Workspace, small: Path, redis: Server
     assert "upload" in {one.kind for one in collect(workspace, time.time() + 60).found["data"]}
     assert not hidden(on_lakefs)
     assert everywhere(workspace.store) == before
+
+
+@pytest.mark.lakefs
+def test_a_lakefs_that_dies_and_comes_back(
+    own_lakefs: Own, small: Path, redis: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the store that is killed, at any moment of a batch: one process of ours waits for it, and goes on by itself."""
+    for name, value in own_lakefs.server.credentials.items():
+        monkeypatch.setenv(name, value)
+    on_server(small, own_lakefs.server.url, "parcels")
+    workspace = feed_small(small, redis[1], refused="continue", batch={"rows": 50, "seconds": 0.2})
+    draw, rounds = random.Random(5), 6
+
+    def read() -> int:
+        return sum(fed.messages for fed in commits(workspace.store))
+
+    with nursery(small) as born:
+        child = born.start()
+        for number in range(rounds):
+            send(workspace, mixed(300 * number, 300))
+            wait_for(lambda before=300 * number: read() > before)
+            time.sleep(draw.uniform(0.0, 1.0))
+            own_lakefs.kill()
+            time.sleep(draw.uniform(0.0, 1.0))
+            own_lakefs.start()
+        wait_for(lambda: read() == 300 * rounds)
+        os.kill(child, signal.SIGTERM)
+        assert born.end() == 0
+    check(workspace, 300 * rounds)
+    assert (small / "stream.log").read_text().count("trying again in 0.5 s") > 1  # each time anew
 
 
 @pytest.mark.xdist_group("kafka")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -44,6 +45,7 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.bindAddress": "127.0.0.1",
+        "spark.connect.progress.reportInterval": "50ms",  # two seconds is longer than a small night takes
         "spark.ui.enabled": "false",
     }
     command: list[str | Path] = [
@@ -87,8 +89,16 @@ def test_the_same_record(connect: str, repository: Path, workspace: Workspace) -
     assert digest(there) == digest(here)
 
 
-def test_the_same_night(connect: str, repository: Path, workspace: Workspace, fitted: Fitted) -> None:
-    """Its workers answer, and yield the parts that this process answers, byte for byte."""
+def test_the_same_night(
+    connect: str,
+    repository: Path,
+    workspace: Workspace,
+    fitted: Fitted,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its workers answer, and yield the parts that this process answers, byte for byte; how far they are is told."""
+    monkeypatch.setattr("components.progress.ELSEWHERE", 0.0)
     place_flights(repository)
     released(workspace, fitted)
     picked = pick("flights", "test", None, None, QUERY, ("origin",))
@@ -99,8 +109,10 @@ def test_the_same_night(connect: str, repository: Path, workspace: Workspace, fi
         return [part.file.sha256 for part in scored.parts]
 
     here = files("a")
+    assert "workers at stage" not in capsys.readouterr().err
     on_spark(repository, connect)
     assert files("b") == here
+    assert re.search(r"score, workers at stage \d+  \d+ of \d+ tasks", capsys.readouterr().err)
     assert len(here) == 6
 
 

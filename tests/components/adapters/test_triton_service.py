@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +18,6 @@ from components.adapters.triton_service import triton_address
 from components.errors import ConfigError, NotFoundError
 from components.place import Place
 from components.workspace import open_workspace
-from tests.azure import ACCOUNT, KEY, Door
 from tests.object_stores import BUCKETS
 
 pytestmark = pytest.mark.xdist_group("triton-service")  # the ports are always the same
@@ -46,9 +44,6 @@ class TritonPythonModel:
 ASKED = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [21]}]}
 BIG = bytes(range(256)) * 30_000
 """More than an object store takes in one piece."""
-TRUSTING = 'mount --bind "$0" /etc/ssl/certs/ca-certificates.crt && exec "$@"'
-"""Triton trusts the certificates there and no others; who starts it so has a file of his own in their place."""
-
 Replica = Callable[[], tuple[subprocess.Popen[bytes], Path]]
 
 
@@ -71,14 +66,9 @@ def as_triton_asks(request: pytest.FixtureRequest, models: str, monkeypatch: pyt
     """What a server's command begins with where it reads these models."""
     if not models.startswith("abfs://"):
         return []
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
-        pytest.skip("Triton asks Azure over TLS, and trusts a certificate of ours only in a namespace of its own")
-    door: Door = request.getfixturevalue("https_door")
-    monkeypatch.setenv("https_proxy", door.url)
     monkeypatch.setenv("no_proxy", HOST)
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", ACCOUNT)
-    monkeypatch.setenv("AZURE_STORAGE_KEY", KEY)
-    return ["unshare", "--map-root-user", "--mount", "sh", "-c", TRUSTING, door.certificate]
+    found: list[str | Path] = request.getfixturevalue("triton_on_azure")
+    return found
 
 
 @pytest.fixture

@@ -263,7 +263,7 @@ def test_a_gateway_that_is_started_again(behind: Release, served: Workspace, ali
 def test_several_gateways(behind: Release, served: Workspace, alike: Fitted, repository: Path) -> None:
     """Two processes' counts are put together, one of them writes each change, and both see it."""
     with running(repository, {}) as one, running(repository, {}) as two:
-        made = rolling(one.workspace, alike, shares=[0.3, 0.6], auto=True)
+        made = rolling(one.workspace, alike, shares=[0.3, 0.6], auto=True, seconds=3.0)  # each looks every second
         with Load(one.client.base_url, two.client.base_url, clients=2, vary=True) as load:
             done = is_so(one.workspace, "promoted")
             for gateway in (one, two):

@@ -176,7 +176,8 @@ def test_what_was_learned_is_everybodys(two: tuple[Release, Release], repository
         fed(other, receipt=receipt[1], reward=1)
         fed(other, receipt=receipt[2], reward=0)
         until(lambda: {one.predict(ROW).json()["release"] for _ in range(10)} == {1})
-        assert 'trilha_gateway_arm_rewards{project="small",release="1"} 1.0' in one.client.get("/metrics").text
+        known = 'trilha_gateway_arm_rewards{project="small",release="1"} 1.0'
+        until(lambda: known in one.client.get("/metrics").text)
         until(lambda: arms_of(open_tally(one.workspace), PROJECT)[1].requests > 10)
     with running(repository, {}) as later:
         until(lambda: {later.predict(ROW).json()["release"] for _ in range(10)} == {1})

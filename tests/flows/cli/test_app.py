@@ -88,7 +88,7 @@ def test_an_error_for_machines_is_json(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem", "accepted", "next_step"),
     [
-        ("plan small --wrong", "trilha plan: no option --wrong", "--profile, --until, --commit, --json, --help", "trilha plan --help"),
+        ("plan small --wrong", "trilha plan: no option --wrong", "--profile, --until, --commit, --dag, --from, --to, --json, --help", "trilha plan --help"),
         ("runs --profiel x", "trilha runs: no option --profiel (did you mean 'profile'?)", "--profile, --json, --help", "trilha runs --help"),
         ("schema nosuch", "trilha schema: 'document' is 'nosuch'", "project, expectations, profile", "trilha schema --help"),
         ("up --workers 65", "trilha up: '--workers' is '65'", "a number of 64 or less", "trilha up --help"),

@@ -167,6 +167,7 @@ def test_what_is_newest_serves_in_the_end(served: Workspace, two: tuple[dict[str
     assert second["bundle"]["model"] in trilha("predict", "small", "--row", ROW)
 
 
+@pytest.mark.long
 def test_reconcile_finishes_what_was_left(served: Workspace) -> None:
     """Alias moved away, model unloaded: both come back from the manifest."""
     release = json.loads(trilha("show", "small", "--json"))
@@ -199,6 +200,7 @@ def test_bad_data_stops_before_anybody_sees_it(served: Workspace) -> None:
     assert [branch for branch in served.store.branches() if branch.startswith("ingest/small/")]
 
 
+@pytest.mark.long
 def test_a_release_with_settings_of_its_own(served: Workspace, small: Path) -> None:
     """What project.yaml sets and what was tuned go into the next release's manifest, by three steps and no training."""
     folder = small / "config" / "projects" / "small"

@@ -87,7 +87,7 @@ def babble(server: socket.socket) -> None:
             return
 
 
-@pytest.mark.parametrize("there", ["closed", "mute", "babbling"])
+@pytest.mark.parametrize("there", ["closed", pytest.param("mute", marks=pytest.mark.long), "babbling"])
 def test_nobody_anywhere(repository: Path, secrets: list[str], there: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every endpoint is named with what to do, in seconds all together; no secret is in a word of it."""
     with socket.create_server(("127.0.0.1", 0)) as server:

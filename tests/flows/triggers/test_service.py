@@ -71,6 +71,7 @@ def published_rows(workspace: Workspace, project: str) -> int:
     return pq.read_metadata(workspace.store.local("main", f"{project}/parcels/data.parquet")).num_rows
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("git-lfs") is None, reason="no git-lfs on PATH")
 def test_a_push_is_published(
     service: Workspace, watched: Deployed, small: Path, monkeypatch: pytest.MonkeyPatch
