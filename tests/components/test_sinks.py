@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from components import scores  # noqa: E402  # all that follows comes after that
 from components.adapters.redis_features import RedisFeatures  # noqa: E402
 from components.adapters.sqlite_features import SqliteFeatures  # noqa: E402
 from components.data_ports import Sink  # noqa: E402
-from components.errors import ConfigError, UnavailableError  # noqa: E402
+from components.errors import ConfigError, NotFoundError, UnavailableError  # noqa: E402
 from components.online import key_of  # noqa: E402
 from components.ports import FeatureStore  # noqa: E402
 from components.scores import Predictions, parts_of  # noqa: E402
@@ -38,7 +39,10 @@ def reader_of(store: FeatureStore) -> Read:
 
     def read(table: str) -> list[dict[str, Any]]:
         name = nights_of(table)
-        values = store.read(name, str(store.pointed(name)), [*keys.values()])
+        values = None
+        while values is None:
+            with suppress(NotFoundError):  # the night that it was is gone, as nights after the next are: asked anew
+                values = store.read(name, str(store.pointed(name)), [*keys.values()])
         found = [{"id": key} | row_of(value) for key, value in zip(keys, values, strict=True) if value is not None]
         return sorted(found, key=lambda row: str(row["id"]))
 

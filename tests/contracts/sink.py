@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -134,13 +135,13 @@ class SinkContract:
                 assert len(found) == 500
                 seen.append({row["night"] for row in found})
 
-        reader = threading.Thread(target=look)
-        reader.start()
-        try:
-            for night in range(1, 6):
-                sink.write("people", str(night) * 64, SCHEMA, batches(night, 500))
-        finally:
-            over.set()
-            reader.join()
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(look)
+            try:
+                for night in range(1, 6):
+                    sink.write("people", str(night) * 64, SCHEMA, batches(night, 500))
+            finally:
+                over.set()
+            reading.result()
         assert seen
         assert all(len(nights) == 1 for nights in seen)
