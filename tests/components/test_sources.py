@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -148,14 +147,9 @@ def test_a_server_that_does_not_answer(repository: Path) -> None:
     assert caught.value.retryable
 
 
-def test_looking_takes_milliseconds_and_imports_nothing_heavy(repository: Path) -> None:
+def test_looking_imports_nothing_heavy(repository: Path) -> None:
     """`observe` runs at every start, also where there is nothing to do."""
-    for index in range(200):
-        write(repository, f"data/{index}.csv")
-    find("t", "data/*.csv")
-    start = time.perf_counter()
-    assert len(find("t", "data/*.csv")) == 200
-    assert time.perf_counter() - start < 0.2
+    write(repository, "data/0.csv")
     code = (
         "import sys; from components.ingest import observe; from components.source_settings import Table; "
         "observe('p', 'test', {'t': Table(path='data/*.csv')}); "

@@ -115,7 +115,7 @@ def test_redis_is_gone(
     redis[0].wait()
     begun = time.monotonic()
     assert {running.predict({**ROW, "wind": number}).status_code for number in range(50, 70)} == {200}
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20  # a look at it by each would take twice that
     assert found(running)["miss"] == 21
 
 

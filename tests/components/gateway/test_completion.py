@@ -249,7 +249,7 @@ def test_redis_is_gone(
 ) -> None:
     """Who needs it is told to come again, at once; who does not is answered; back and empty, it gets its table again."""
     monkeypatch.setenv("FEATURES_URL", redis[1])
-    monkeypatch.setattr("components.adapters.redis_features.PATIENCE", 5.0)
+    monkeypatch.setattr("components.adapters.redis_features.PATIENCE", 60.0)
     path = repository / "config" / "profiles" / "test.yaml"
     path.write_text(f"{path.read_text()}features: {{redis_env: FEATURES_URL}}\n")
     open_workspace.cache_clear()
@@ -260,7 +260,7 @@ def test_redis_is_gone(
     redis[0].wait()
     begun = time.monotonic()
     refused = gateway.predict(made.asked(*KNOWN)[0])
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json()["detail"] == "what is known by sender cannot be looked up just now"
     assert refused.json()["accepted"] == "city, weight, zone in the request"

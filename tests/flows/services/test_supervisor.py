@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,9 +75,7 @@ def test_all_of_them(home: Workspace) -> None:
             assert "text/html" in page.headers["Content-Type"]
     assert home.endpoint("triton").startswith("127.0.0.1:")
     before, said[:] = [written(home, name) for name in SERVICES], []
-    clock = time.monotonic()
     ensure(home, say=said.append)
-    assert time.monotonic() - clock < 1
     assert said == []
     assert before == [written(home, name) for name in SERVICES]
     assert down(home) == sorted(SERVICES)
