@@ -78,6 +78,6 @@ def test_keys(repository: Path) -> None:
     listed = trilha(repository, "keys", "list")
     assert "ana" in listed.stdout
     assert "predict:small" in listed.stdout
-    assert made["key"].split("_")[2] not in listed.stdout
+    assert made["key"].split("_", 2)[2] not in listed.stdout
     assert trilha(repository, "keys", "revoke", "ana").stdout == "revoked ana\n"
     assert json.loads(trilha(repository, "keys", "list", "--json").stdout) == []
