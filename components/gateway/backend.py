@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -93,18 +94,11 @@ class Backend:
 
     async def _streamed(self, door: Door, question: Question) -> AsyncGenerator[Reply]:
         """What Triton answers, each answer as it comes; raises `GateError` where it refuses."""
-        seconds = self._catalogue.entry(door.project).online.seconds or self._seconds
-        tensors, begun = wire.tensors_of(question.header or 0, question.body), time.perf_counter()
-        try:
+        seconds, tensors = self._patience(door), wire.tensors_of(question.header or 0, question.body)
+        with self._asking(door):
             async for outputs in self._streams.ask(door.model, tensors, seconds, max(LONGEST, seconds)):
                 header, body = wire.reply_of(door.model, outputs)
                 yield Reply(200, body, header, wire.BINARY)
-        except TimeLimitError:
-            raise self._late(door) from None
-        except UnavailableError:
-            raise Problem(503, "the model server does not answer just now", retry_after=RETRY_SECONDS) from None
-        finally:
-            self._metrics.asked(door.project, time.perf_counter() - begun)
 
     async def _last(self, door: Door, question: Question) -> Reply:
         """The last of several answers, which is the one that `qualify` compared."""
@@ -138,29 +132,38 @@ class Backend:
         return reply, seconds
 
     async def _gathered(self, batches: Batches, door: Door, question: Question) -> Reply:
-        seconds = self._catalogue.entry(door.project).online.seconds or self._seconds
         try:
-            return await batches.ask(door, question.header, question.body, question.columns or [], seconds)
+            columns = question.columns or []
+            return await batches.ask(door, question.header, question.body, columns, self._patience(door))
         except TimeoutError:
             raise self._late(door) from None
         except UnavailableError as error:
             raise Problem(503, error.problem, retry_after=RETRY_SECONDS) from None
 
-    def _late(self, door: Door) -> Exception:
-        online = self._catalogue.entry(door.project).online
-        default = online.default and door.signature.speech.default(online.default)
-        if default:
-            return LateError(door, default)
-        return Problem(504, f"the model did not answer within {online.seconds or self._seconds:g} s")
-
     async def _post(self, door: Door, header: int | None, body: bytes) -> Reply:
-        online = self._catalogue.entry(door.project).online
+        with self._asking(door):
+            return await self._triton.post(door.path, header, body, self._patience(door), trace=TRACE.get())
+
+    @contextmanager
+    def _asking(self, door: Door) -> Iterator[None]:
+        """Triton is asked: how long that takes is noted, and what it fails with is said to the client."""
         begun = time.perf_counter()
         try:
-            return await self._triton.post(door.path, header, body, online.seconds or self._seconds, trace=TRACE.get())
+            yield
         except TimeLimitError:
             raise self._late(door) from None
         except UnavailableError:
             raise Problem(503, "the model server does not answer just now", retry_after=RETRY_SECONDS) from None
         finally:
             self._metrics.asked(door.project, time.perf_counter() - begun)
+
+    def _late(self, door: Door) -> Exception:
+        online = self._catalogue.entry(door.project).online
+        default = online.default and door.signature.speech.default(online.default)
+        if default:
+            return LateError(door, default)
+        return Problem(504, f"the model did not answer within {self._patience(door):g} s")
+
+    def _patience(self, door: Door) -> float:
+        """Seconds that an answer may take."""
+        return self._catalogue.entry(door.project).online.seconds or self._seconds
